@@ -1,0 +1,15 @@
+"""Generative image models as plain Keras models.
+
+```python
+import keras_gen as kg
+
+source = kg.data.load("digits")
+model = kg.models.GAN(source.image_shape, num_classes=source.num_classes)
+model.compile()
+model.fit(source.batches(64), epochs=20)
+images = model.generate(16, labels=3, seed=0)
+```
+"""
+
+from keras_gen import callbacks, data, images, layers, losses, models, networks, randomness
+from keras_gen.version import __version__

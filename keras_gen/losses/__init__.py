@@ -1,0 +1,14 @@
+"""Losses: small strategy objects that know nothing of networks."""
+
+from keras_gen.losses.adversarial import (
+    ADVERSARIAL_LOSSES,
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+    get_adversarial_loss,
+)
+from keras_gen.losses.penalties import R1, R2, GradientPenalty, Penalty

@@ -1,0 +1,140 @@
+"""Adversarial losses: what the discriminator and the generator minimize, given logits.
+
+A loss is one object with two methods. Logits are float32 [batch] (higher means "real"); what is
+returned is float32 [batch], one value for each example, to be averaged by the caller.
+"""
+
+import keras
+import tensorflow as tf
+
+
+class AdversarialLoss:
+    """Base of the adversarial losses.
+
+    `pairs_real` says that the generator's loss looks at the logits of real images too.
+    """
+
+    pairs_real = False
+
+    def discriminator(self, real, fake):
+        """Loss of the discriminator, [batch], for logits of real and of generated images."""
+        raise NotImplementedError
+
+    def generator(self, fake, real=None):
+        """Loss of the generator, [batch]; `real` is given where `pairs_real` is set."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Minimax(AdversarialLoss):
+    """Goodfellow et al. 2014, eq. 1: both players share one value function.
+
+    D minimizes -log s(real) - log(1 - s(fake)), G minimizes log(1 - s(fake)), s the sigmoid.
+    """
+
+    def discriminator(self, real, fake):
+        return tf.nn.softplus(-real) + tf.nn.softplus(fake)
+
+    def generator(self, fake, real=None):
+        return -tf.nn.softplus(fake)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class NonSaturating(Minimax):
+    """Goodfellow et al. 2014, section 3: G minimizes -log s(fake), which does not saturate."""
+
+    def generator(self, fake, real=None):
+        return tf.nn.softplus(-fake)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class LeastSquares(AdversarialLoss):
+    """LSGAN (Mao et al. 2017, eq. 9): targets 1 for real and 0 for fake, squared error."""
+
+    def discriminator(self, real, fake):
+        return 0.5 * (tf.square(real - 1) + tf.square(fake))
+
+    def generator(self, fake, real=None):
+        return 0.5 * tf.square(fake - 1)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Hinge(AdversarialLoss):
+    """Hinge loss (Lim and Ye 2017; Miyato et al. 2018, eqs. 16 and 17)."""
+
+    def discriminator(self, real, fake):
+        return tf.nn.relu(1 - real) + tf.nn.relu(1 + fake)
+
+    def generator(self, fake, real=None):
+        return -fake
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Wasserstein(AdversarialLoss):
+    """Wasserstein distance (Arjovsky et al. 2017); the critic must be kept Lipschitz by a penalty.
+
+    Args:
+        drift: weight of real^2, which keeps the critic's values near zero (Karras et al. 2018,
+            appendix A.1, 1e-3); 0 switches it off.
+    """
+
+    def __init__(self, drift=0.0):
+        self.drift = drift
+
+    def discriminator(self, real, fake):
+        return fake - real + self.drift * tf.square(real)
+
+    def generator(self, fake, real=None):
+        return -fake
+
+    def get_config(self):
+        return {"drift": self.drift}
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Relativistic(AdversarialLoss):
+    """Relativistic pairing (Jolicoeur-Martineau 2018, RpGAN; the loss of R3GAN, Huang et al. 2024).
+
+    Each fake is judged against one real image: D minimizes softplus(-(real - fake)), G the mirror.
+    """
+
+    pairs_real = True
+
+    def discriminator(self, real, fake):
+        return tf.nn.softplus(fake - real)
+
+    def generator(self, fake, real=None):
+        return tf.nn.softplus(real - fake)
+
+
+ADVERSARIAL_LOSSES = {
+    "minimax": Minimax,
+    "non_saturating": NonSaturating,
+    "least_squares": LeastSquares,
+    "hinge": Hinge,
+    "wasserstein": Wasserstein,
+    "relativistic": Relativistic,
+}
+
+
+def get_adversarial_loss(identifier):
+    """An `AdversarialLoss` from its name or from an object, which is returned as it is.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if isinstance(identifier, AdversarialLoss):
+        return identifier
+    if isinstance(identifier, str) and identifier in ADVERSARIAL_LOSSES:
+        return ADVERSARIAL_LOSSES[identifier]()
+    raise ValueError(
+        f"`loss` must be one of {sorted(ADVERSARIAL_LOSSES)} or an `AdversarialLoss`. "
+        f"Received: loss={identifier!r}"
+    )

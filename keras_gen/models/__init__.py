@@ -1,0 +1,3 @@
+"""The models: one family a file."""
+
+from keras_gen.models.gan import GAN

@@ -1,0 +1,35 @@
+"""Exponential moving averages of weights."""
+
+import tensorflow as tf
+
+
+class WeightAverages:
+    """Pairs of (average, weight) variables and the rule that moves the averages.
+
+    Args:
+        decay: float in [0, 1). It warms up: the decay of step t is min(decay, (1 + t) / (10 + t)),
+            so that an early average is not one of the initial weights.
+    """
+
+    def __init__(self, decay):
+        self.decay = decay
+        self.pairs = []
+
+    def follow(self, network):
+        """A copy of the network, not trainable, whose weights are the averages of its weights."""
+        config = {**network.get_config(), "name": f"{network.name}_average"}
+        copy = network.__class__.from_config(config)
+        copy.set_weights(network.get_weights())
+        copy.trainable = False
+        self.pairs += zip(copy.weights, network.weights)
+        return copy
+
+    def update(self, step):
+        """Moves the averages after training step `step` (1 is the first); graph operations."""
+        step = tf.cast(step, tf.float32)
+        share = 1 - tf.minimum(self.decay, (1 + step) / (10 + step))
+        for average, weight in self.pairs:
+            if tf.as_dtype(weight.dtype).is_floating:
+                average.assign_add(share * (weight.value - average.value))
+            else:
+                average.assign(weight.value)

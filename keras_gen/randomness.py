@@ -1,0 +1,120 @@
+"""Stateless random numbers: every draw is a function of its key.
+
+A key is an `int64 [2]` tensor. Keys are derived, never advanced: `key(seed, "dropout", step)` gives
+the same numbers in every process, on every device and after every restart.
+"""
+
+import contextlib
+import threading
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+_scopes = threading.local()  # the replicas of a MirroredStrategy are traced in threads of their own
+
+
+def key(seed, *path):
+    """Derives a key from a seed, or from another key, and what it is for.
+
+    Args:
+        seed: int, int64 scalar tensor, or a key to go on from.
+        *path: what the draw is a function of: strings (its purpose), integers or integer scalar
+            tensors (training step, replica, row).
+
+    Returns:
+        int64 tensor [2].
+    """
+    derived = tf.cast(tf.convert_to_tensor(seed), tf.int64)
+    if derived.shape.rank == 0:
+        derived = tf.stack([derived, tf.zeros_like(derived)])
+    for part in path:
+        if isinstance(part, str):
+            part = zlib.crc32(part.encode())
+        derived = tf.random.fold_in(derived, tf.cast(part, tf.int64), alg="philox")
+    return derived
+
+
+def normal(shape, key, dtype="float32"):
+    """Standard normal tensor of the given shape, a function of the key alone."""
+    return tf.random.stateless_normal(shape, key, dtype=dtype, alg="philox")
+
+
+def uniform(shape, key, minval=0, maxval=1, dtype="float32"):
+    """Tensor uniform in [minval, maxval), a function of the key alone."""
+    return tf.random.stateless_uniform(shape, key, minval, maxval, dtype=dtype, alg="philox")
+
+
+def random_bytes(shape, key):
+    """Integers uniform in [0, 256), uint8 of the given shape: a quarter of the draws of `uniform`.
+
+    Args:
+        shape: list of ints or integer scalar tensors, not empty.
+        key: key.
+    """
+    count = tf.reduce_prod(tf.stack([tf.cast(side, tf.int32) for side in shape]))
+    words = tf.random.stateless_uniform([(count + 3) // 4], key, None, None, tf.int32, alg="philox")
+    return tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], shape)
+
+
+def row_normal(seeds, shape, purpose="latent"):
+    """One standard normal draw for each seed.
+
+    Args:
+        seeds: int64 [batch].
+        shape: shape of one draw.
+        purpose: name of the draw, so that two draws for one seed differ.
+
+    Returns:
+        float32 [batch, *shape]; row i depends on `seeds[i]` alone.
+    """
+    return tf.map_fn(
+        lambda seed: normal(shape, key(seed, purpose)),
+        seeds,
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+    )
+
+
+def row_seeds(seed, count):
+    """The seeds of the `count` images of one call of `generate`.
+
+    Args:
+        seed: int in [-2^31, 2^31): image i gets the seed `seed * 2^32 + i`, so that two calls with
+            different seeds share no image; or an integer array [count], one seed for each image.
+        count: number of images.
+
+    Returns:
+        NumPy int64 [count].
+    """
+    seeds = np.asarray(seed)
+    if seeds.dtype.kind not in "iu":
+        raise ValueError(f"`seed` must be an integer or an array of them. Received: seed={seed!r}")
+    if seeds.ndim == 0:
+        if not -(2**31) <= int(seeds) < 2**31:
+            raise ValueError(
+                "An integer `seed` must lie in [-2^31, 2^31) (pass an array to choose each image's "
+                f"64-bit seed). Received: seed={seed!r}"
+            )
+        return (np.int64(seeds) << 32) + np.arange(count, dtype=np.int64)
+    if seeds.shape != (count,):
+        raise ValueError(
+            f"An array of seeds must have one for each of the {count} images. "
+            f"Received: seed of shape {seeds.shape}"
+        )
+    return seeds.astype(np.int64)
+
+
+@contextlib.contextmanager
+def scope(key):
+    """Layers that draw while this scope is open (`keras_gen.layers.Dropout`) draw from `key`."""
+    outer = current_key()
+    _scopes.key = key
+    try:
+        yield
+    finally:
+        _scopes.key = outer
+
+
+def current_key():
+    """The key of the innermost open `scope`, or None."""
+    return getattr(_scopes, "key", None)

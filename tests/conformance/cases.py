@@ -1,0 +1,152 @@
+"""The models that must keep every guarantee: register a new model here on its first day."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+import keras_gen as kg
+from keras_gen import losses, models, networks
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model of the conformance suite.
+
+    Attributes:
+        name: name of the test.
+        make: function (image_shape, num_classes, **arguments of the model) -> model, tiny and not
+            compiled, the same weights each time.
+        labelled: whether the case is tested with classes.
+        learning_rate: with which Adam makes progress in 10 epochs on the digits.
+        progress: function (model, source) -> float that training lowers.
+        weighted: dict from the name of a weight of a loss term to a function of the weight that
+            gives arguments for `make`.
+        unmoved: paths of the trainable weights that the loss does not depend on.
+    """
+
+    name: str
+    make: Callable
+    labelled: bool
+    learning_rate: float = 2e-3
+    progress: Callable = None
+    weighted: dict = field(default_factory=dict)
+    unmoved: frozenset = frozenset()
+
+
+def pixel_distance(model, source):
+    """Squared maximum mean discrepancy of generated and real images, Gaussian kernel on pixels."""
+    real, labels = source.take(400, seed=0)
+    fake = model.generate(len(real), labels=labels if model.num_classes else None, seed=1)
+    real, fake = (x.reshape(len(x), -1).astype(np.float64) / 255 for x in (real, fake))
+
+    def kernel(a, b):
+        squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+        return np.exp(-squared / a.shape[1] / 0.1).mean()
+
+    return kernel(real, real) + kernel(fake, fake) - 2 * kernel(real, fake)
+
+
+def mlp_gan(image_shape, num_classes, **kwargs):
+    return models.GAN(
+        image_shape,
+        num_classes,
+        generator=networks.mlp.generator(image_shape, 8, (32,), num_classes=num_classes),
+        discriminator=networks.mlp.discriminator(image_shape, (32,), num_classes, seed=1),
+        ema=0.9,
+        **kwargs,
+    )
+
+
+def dcgan(image_shape, num_classes, **kwargs):
+    return models.GAN(
+        image_shape,
+        num_classes,
+        generator=networks.dcgan.generator(
+            image_shape, 8, width=8, kernel_size=3, num_classes=num_classes
+        ),
+        discriminator=networks.dcgan.discriminator(
+            image_shape, width=8, kernel_size=3, num_classes=num_classes, seed=1
+        ),
+        ema=0.9,
+        **kwargs,
+    )
+
+
+def gan(name, make, labelled, weighted=None, unmoved=(), **kwargs):
+    return Case(
+        name=f"gan-{name}",
+        make=lambda image_shape, num_classes, **other: make(
+            image_shape, num_classes, **{**kwargs, **other}
+        ),
+        labelled=labelled,
+        progress=pixel_distance,
+        weighted=weighted or {},
+        unmoved=frozenset(unmoved),
+    )
+
+
+CASES = [
+    gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
+    gan("mlp-hinge", mlp_gan, labelled=True, loss="hinge"),
+    gan("dcgan-non_saturating", dcgan, labelled=True, loss="non_saturating"),
+    gan("dcgan-least_squares", dcgan, labelled=False, loss="least_squares"),
+    gan(
+        "dcgan-wasserstein",
+        dcgan,
+        labelled=True,
+        loss="wasserstein",
+        discriminator_steps=2,
+        weighted={
+            "gradient penalty": lambda w: {"penalties": [losses.GradientPenalty(w)]},
+            "drift": lambda w: {"loss": losses.Wasserstein(drift=w)},
+        },
+        unmoved=["logit/bias"],  # only differences of logits count
+    ),
+    gan(
+        "mlp-relativistic",
+        mlp_gan,
+        labelled=False,
+        loss="relativistic",
+        penalties=[losses.R1(1.0), losses.R2(1.0)],
+        weighted={
+            "R1": lambda w: {"penalties": [losses.R1(w), losses.R2(1.0)]},
+            "R2": lambda w: {"penalties": [losses.R1(1.0), losses.R2(w)]},
+        },
+        unmoved=["logit/bias"],
+    ),
+]
+
+
+def digits(image_shape=(8, 8, 1), labelled=True, count=512):
+    """Real handwritten digits, made RGB by repetition or wider by padding, as a source."""
+    pixels, labels = kg.data.load("digits").take(count, seed=0)
+    pixels = np.repeat(pixels, image_shape[2], axis=3)
+    rows, columns = image_shape[0] - 8, image_shape[1] - 8
+    pixels = np.pad(pixels, ((0, 0), (0, rows), (0, columns), (0, 0)))
+    return kg.data.load((pixels, labels) if labelled else pixels)
+
+
+def state(model):
+    """Everything that training changes, as NumPy arrays: weights, averages, optimizers."""
+    variables = list(model.variables)
+    for optimizer in model.optimizers.values():
+        variables += optimizer.variables
+    return [np.asarray(variable) for variable in variables]
+
+
+def assert_same_state(first, second, **tolerance):
+    """Bit for bit, unless a tolerance is given."""
+    first, second = state(first), state(second)
+    assert len(first) == len(second)
+    for a, b in zip(first, second):
+        if tolerance:
+            np.testing.assert_allclose(a, b, **tolerance)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def one_step(model, batch):
+    """One training step on one batch; returns the logs."""
+    return model.fit(tf.data.Dataset.from_tensors(batch), verbose=0).history

@@ -1,0 +1,396 @@
+"""What every model guarantees (the numbers are those of the design)."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gen as kg
+from keras_gen import randomness
+from tests.conformance.cases import CASES, assert_same_state, digits, one_step, state
+
+SHAPE = (8, 8, 1)
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def make(case, image_shape=SHAPE, labelled=None, **kwargs):
+    labelled = case.labelled if labelled is None else labelled
+    return case.make(image_shape, 10 if labelled else None, **kwargs)
+
+
+def assert_trained(case, model, before):
+    """All trainable weights have changed, but for those that the case says no loss moves."""
+    same = {
+        weight.path
+        for weight, old in zip(model.trainable_weights, before)
+        if (np.asarray(weight) == old).all()
+    }
+    assert same <= case.unmoved, same
+
+
+def batch_of(case, image_shape=SHAPE, size=16, labelled=None):
+    labelled = case.labelled if labelled is None else labelled
+    return next(iter(digits(image_shape, labelled).batches(size, seed=0)))
+
+
+@cache
+def trained(name):
+    """A model of the case trained for 10 epochs, how far it was from the data before, and after."""
+    case = next(case for case in CASES if case.name == name)
+    source = digits(labelled=case.labelled)
+    model = make(case)
+    model.compile()
+    for optimizer in model.optimizers.values():
+        optimizer.learning_rate = case.learning_rate
+    before = case.progress(model, source)
+    history = model.fit(source.batches(64, seed=0), epochs=10, verbose=0).history
+    return model, history, before, case.progress(model, source)
+
+
+def labels_for(model, count):
+    return np.arange(count) % model.num_classes if model.num_classes else None
+
+
+# 1. fit, evaluate, all kinds of images
+
+
+@each_case
+def test_fit_makes_progress_on_real_digits(case):
+    model, history, before, after = trained(case.name)
+    assert after < 0.7 * before, (before, after)
+    assert set(model.loss_names) == set(history)
+    assert all(np.isfinite(values).all() for values in history.values())
+
+
+@each_case
+def test_evaluate_reports_every_loss_and_trains_nothing(case):
+    model, *_ = trained(case.name)
+    before = state(model)
+    batches = digits(labelled=case.labelled).batches(64, shuffle=False)
+    first, second = (model.evaluate(batches, verbose=0, return_dict=True) for _ in range(2))
+    assert first == second
+    assert set(first) == set(model.loss_names)
+    for a, b in zip(before, state(model)):
+        np.testing.assert_array_equal(a, b)
+
+
+@each_case
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 12, 1)], ids=["rgb", "non-square"])
+def test_other_images_and_the_other_labelling(case, shape):
+    labelled = not case.labelled
+    model = make(case, shape, labelled)
+    model.compile(run_eagerly=True)
+    history = one_step(model, batch_of(case, shape, labelled=labelled))
+    assert np.isfinite(history["loss"]).all()
+    assert model.generate(3, labels=labels_for(model, 3)).shape == (3, *shape)
+
+
+# 2. .keras
+
+
+def settings(model):
+    """The model's own settings (Keras writes a loaded network's config in other words)."""
+    config = model.get_config()
+    return {k: v for k, v in config.items() if not isinstance(getattr(model, k, None), keras.Model)}
+
+
+@each_case
+def test_keras_file_round_trip(case, tmp_path):
+    model, *_ = trained(case.name)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(model)
+    assert settings(loaded) == settings(model)
+    assert_same_state(model, loaded)
+    labels = labels_for(model, 20)
+    np.testing.assert_array_equal(
+        model.generate(20, labels=labels, seed=0), loaded.generate(20, labels=labels, seed=0)
+    )
+    assert one_step(loaded, batch_of(case)) == one_step(model, batch_of(case))
+    assert_same_state(model, loaded)
+
+
+# 3. Resume (a process killed by signal 9: tests/callbacks/test_kill.py)
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches -= 1
+        if self.batches == 0:
+            raise Killed
+
+
+@each_case
+def test_a_killed_run_continues_bit_for_bit(case, tmp_path):
+    def fit(run_dir, epochs, *callbacks):
+        model = make(case)
+        model.compile()
+        batches = digits(labelled=case.labelled).batches(128, seed=3)
+        resume = kg.callbacks.Resume(run_dir, every_batches=2)
+        model.fit(batches, epochs=epochs, callbacks=[resume, *callbacks], verbose=0)
+        return model
+
+    whole = fit(tmp_path / "whole", 4)
+    fit(tmp_path / "parts", 2)
+    with pytest.raises(Killed):
+        fit(tmp_path / "parts", 4, KillAfter(3))
+    resumed = fit(tmp_path / "parts", 4)
+    assert_same_state(whole, resumed)
+    assert whole.history.history == resumed.history.history
+    assert whole.history.epoch == resumed.history.epoch == [0, 1, 2, 3]
+
+
+# 4. Export
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Exports every case; one process that imports TensorFlow alone answers for all of them."""
+    folder = tmp_path_factory.mktemp("exports")
+    for case in CASES:
+        model, *_ = trained(case.name)
+        model.export(folder / case.name / "1", verbose=False)
+    worker = """
+import json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np
+import tensorflow as tf
+answers = {}
+for name in os.listdir(sys.argv[1]):
+    loaded = tf.saved_model.load(f"{sys.argv[1]}/{name}/1")
+    generate = loaded.signatures["serving_default"]
+    inputs = generate.structured_input_signature[1]
+    def call(seeds, labels, endpoint=generate):
+        taken = {"seed": tf.constant(seeds, tf.int64)}
+        if "label" in inputs:
+            taken["label"] = tf.constant(labels, tf.int32)
+        return endpoint(**taken)
+    answer = {"inputs": {k: [v.dtype.name, v.shape.as_list()] for k, v in inputs.items()}}
+    images = {
+        n: call(range(n), [i % 10 for i in range(n)])["images"].numpy() for n in (0, 1, 20, 1000)
+    }
+    np.savez(f"{sys.argv[1]}/{name}/images.npz", **{str(n): x for n, x in images.items()})
+    png = call(range(3), [0, 1, 2], loaded.signatures["png_bytes"])["png_bytes"].numpy()
+    decoded = np.stack([tf.io.decode_png(p).numpy() for p in png])
+    answer["png"] = bool((decoded == images[20][:3]).all())
+    if "label" in inputs:
+        try:
+            call([0], [10])
+            answer["bad label"] = None
+        except tf.errors.InvalidArgumentError as error:
+            answer["bad label"] = error.message
+    answers[name] = answer
+print(json.dumps(answers))
+"""
+    # TensorFlow imports Keras where it is installed: here it finds one that cannot be imported.
+    blocked = tmp_path_factory.mktemp("blocked")
+    for name in ("keras", "keras_gen"):
+        (blocked / f"{name}.py").write_text("raise ImportError('blocked by the test')")
+    result = subprocess.run(
+        [sys.executable, "-c", worker, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(blocked)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder, json.loads(result.stdout.splitlines()[-1])
+
+
+@each_case
+def test_export_serves_the_images_of_generate(case, served):
+    folder, answers = served
+    model, *_ = trained(case.name)
+    answer = answers[case.name]
+    expected = {"seed": ["int64", [None]]}
+    if case.labelled:
+        expected["label"] = ["int32", [None]]
+    assert answer["inputs"] == expected
+    assert answer["png"]
+    if case.labelled:
+        assert "Labels must lie in [0, 10)" in answer["bad label"]
+    images = np.load(folder / case.name / "images.npz")
+    for count in (0, 1, 20, 1000):
+        np.testing.assert_array_equal(
+            images[str(count)], model.generate(count, labels_for(model, count), seed=0)
+        )
+
+
+# 5. Seeds
+
+
+@each_case
+def test_a_row_depends_on_its_own_seed_and_label_alone(case):
+    model, *_ = trained(case.name)
+    seeds = np.array([5, -7, 2**40, 0, 5, 11, 3])
+    labels = None if not case.labelled else np.array([1, 2, 3, 4, 1, 6, 7])
+    together = model.generate(7, labels, seed=seeds)
+    for rows in ([0], [6, 2], [3, 1, 0, 5], np.random.default_rng(0).integers(0, 7, 40)):
+        alone = model.generate(len(rows), None if labels is None else labels[rows], seeds[rows])
+        np.testing.assert_array_equal(alone, together[rows])
+    np.testing.assert_array_equal(together[0], together[4])
+    assert (together[0] != together[5]).any()
+    np.testing.assert_array_equal(
+        model.generate(3, labels=0 if case.labelled else None, seed=2),
+        model.generate(
+            3, labels=0 if case.labelled else None, seed=2 * 2**32 + np.arange(3), batch_size=2
+        ),
+    )
+
+
+@each_case
+def test_a_second_call_never_retraces(case):
+    model, *_ = trained(case.name)
+    model.generate(1)
+    for count in (2, 17, 33):
+        model.generate(count, seed=count)
+    assert model._generate.experimental_get_tracing_count() == 1
+
+
+# 6. Precision
+
+
+@each_case
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(case, policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = make(case)
+    model.compile()
+    before = [np.asarray(weight) for weight in model.trainable_weights]
+    history = model.fit(digits(labelled=case.labelled).batches(128, seed=0), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert_trained(case, model, before)
+    seed = tf.range(model.generation_rows, dtype=tf.int64)
+    images = model.generate_step(seed, *([tf.zeros_like(seed)] if case.labelled else []))
+    assert images.dtype == tf.float32
+    terms = model.train_step(batch_of(case))
+    assert all(value.dtype == tf.float32 for value in terms.values())
+    if policy == "mixed_float16":
+        scaled = keras.optimizers.LossScaleOptimizer
+        assert all(isinstance(o, scaled) for o in model.optimizers.values())
+    keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.dtype_policy.name == policy
+    assert_same_state(model, loaded)
+
+
+# 7. Distribution
+
+
+def given_noise(monkeypatch, batch):
+    """Random draws of whole batches are slices of one global draw, whatever the replicas."""
+
+    def sliced(draw, dtype=tf.float32):
+        def given(shape, key, *args):
+            context = tf.distribute.get_replica_context()
+            share = batch // context.num_replicas_in_sync
+            row = tf.get_static_value(shape, partial=True)[1:]
+            whole = tf.constant(draw(*args, [batch, *map(int, row)]), dtype)
+            return whole[context.replica_id_in_sync_group * share :][:share]
+
+        return given
+
+    def normal(shape):
+        return np.random.default_rng(0).normal(size=shape)
+
+    def uniform(*args):
+        *bounds, shape = args
+        return np.random.default_rng(1).uniform(*bounds, size=shape)
+
+    def random_bytes(shape):
+        return np.random.default_rng(2).integers(0, 256, size=shape)
+
+    monkeypatch.setattr(randomness, "normal", sliced(normal))
+    monkeypatch.setattr(randomness, "uniform", sliced(uniform))
+    monkeypatch.setattr(randomness, "random_bytes", sliced(random_bytes, tf.uint8))
+
+
+@each_case
+def test_two_replicas_make_the_update_of_one_device(case, two_replicas, monkeypatch):
+    given_noise(monkeypatch, 16)
+    batches = tf.data.Dataset.from_tensors(batch_of(case)).repeat(2)
+    models = []
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            model = make(case)
+            model.compile()
+            model.compile(**{name: keras.optimizers.SGD(0.1) for name in model.optimizers})
+        history = model.fit(batches, verbose=0).history
+        models.append((model, history))
+    (one, one_history), (two, two_history) = models
+    assert two.distribute_strategy.num_replicas_in_sync == 2
+    assert_same_state(one, two, rtol=1e-4, atol=1e-5)
+    for name, values in one_history.items():
+        np.testing.assert_allclose(values, two_history[name], rtol=1e-4, err_msg=name)
+
+
+@each_case
+def test_replicas_draw_different_noise(case, two_replicas):
+    with two_replicas.scope():
+        model = make(case)
+    keys = two_replicas.experimental_local_results(two_replicas.run(model.step_key))
+    draws = [randomness.normal([4], key).numpy() for key in keys]
+    assert (draws[0] != draws[1]).all()
+
+
+# 8. Weights of loss terms
+
+weighted = [(case, name) for case in CASES for name in case.weighted]
+
+
+@pytest.mark.parametrize("case, name", weighted, ids=[f"{c.name}-{n}" for c, n in weighted])
+def test_every_weight_of_a_loss_term_matters(case, name):
+    steps = []
+    for weight in (0.5, 5.0):
+        model = make(case, **case.weighted[name](weight))
+        model.compile(run_eagerly=True)
+        model.compile(
+            **{name: keras.optimizers.SGD(1.0) for name in model.optimizers}, run_eagerly=True
+        )
+        one_step(model, batch_of(case))
+        steps.append(state(model))
+    assert any((a != b).any() for a, b in zip(*steps))
+
+
+@each_case
+def test_every_trainable_weight_is_trained(case):
+    model, *_ = trained(case.name)
+    assert_trained(case, model, [np.asarray(weight) for weight in make(case).trainable_weights])
+
+
+# 9. XLA
+
+
+@each_case
+def test_jit_compile_trains(case, monkeypatch):
+    given_noise(monkeypatch, 16)  # XLA's generator gives other numbers for the same key
+    models = []
+    for jit_compile in (False, True):
+        model = make(case)
+        model.compile()
+        model.compile(
+            **{name: keras.optimizers.SGD(0.1) for name in model.optimizers},
+            jit_compile=jit_compile,
+        )
+        models.append((model, one_step(model, batch_of(case))))
+    (plain, plain_history), (compiled, compiled_history) = models
+    assert compiled.jit_compile and not plain.jit_compile
+    assert_same_state(plain, compiled, rtol=1e-3, atol=1e-5)
+    for name, values in plain_history.items():
+        np.testing.assert_allclose(values, compiled_history[name], rtol=1e-3, err_msg=name)

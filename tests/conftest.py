@@ -1,0 +1,44 @@
+"""Set up before TensorFlow starts: quiet logs, and two logical CPUs for the distribution tests."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from pathlib import Path
+
+import keras
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data():
+    """The folder of real data beside the project; skips where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the data folder ../shared/data beside the project")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def float32_policy():
+    """Whatever a test sets, the next one begins with Keras's default precision."""
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """A strategy of two replicas on two logical CPUs.
+
+    One for all tests: TensorFlow numbers the reductions of each MirroredStrategy from the same
+    start, and a second strategy in a process would meet the shapes that the first one registered.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -1,0 +1,306 @@
+"""evaluate, compare and checkpoints on scikit-learn's digits."""
+
+import json
+
+import numpy as np
+import pytest
+
+import keras_gen as kg
+from keras_gen import metrics
+from keras_gen.images import Provenance, write_png
+from keras_gen.metrics import generators
+from keras_gen.metrics.evaluate import CHUNK
+
+OPTIONS = {"bootstrap": 4, "progress": False, "audit_images": 200}
+
+
+class Replay:
+    """A "model" of real images with noise: what it draws depends on (seed, label) alone."""
+
+    num_classes = 10
+
+    def __init__(self, source, noise, fail_at=None):
+        self.name = f"replay_{noise}"
+        self._images, labels = source.take(len(source))
+        self._of_class = [np.flatnonzero(labels == index) for index in range(10)]
+        self.noise, self.fail_at, self.asked = noise, fail_at, []
+        self.image_shape = source.image_shape
+
+    def generate_step(self):
+        """Its presence says that `seed` is one for each image."""
+
+    def weights_hash(self):
+        return f"{int(self.noise):064x}"
+
+    def generate(self, n, labels=None, seed=0, batch_size=64):
+        if self.fail_at is not None and len(self.asked) == self.fail_at:
+            raise KeyboardInterrupt
+        self.asked.append(n)
+        images = []
+        for one, label in zip(seed, labels):
+            random = np.random.default_rng(int(one) % 2**32)
+            image = self._images[random.choice(self._of_class[label])]
+            noise = random.normal(0, self.noise, image.shape)
+            images.append(np.clip(image + noise, 0, 255).astype(np.uint8))
+        return np.stack(images)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return kg.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return kg.data.load("digits", "test")
+
+
+@pytest.fixture(scope="module")
+def extractor(digits, held_out):
+    return metrics.train_extractor(
+        digits, held_out, dimension=32, num_images_seen=20_000, cache=False
+    )
+
+
+@pytest.fixture(scope="module")
+def report(digits, held_out, extractor):
+    model = Replay(digits, 20)
+    return metrics.evaluate(model, digits, 300, extractor, held_out, split="train", **OPTIONS)
+
+
+def same(report):
+    """What must be equal in two evaluations of the same model."""
+    record = report.to_dict()
+    for key in ("created", "seconds", "images_from_cache"):
+        del record[key]
+    return json.loads(json.dumps(record, sort_keys=True))
+
+
+def test_every_number_has_its_provenance(report, extractor):
+    names = [metric["name"] for metric in report.record["metrics"]]
+    assert names == [
+        "frechet_distance",
+        "kernel_distance",
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "sliced_wasserstein_distance",
+        "vendi_score",
+        "mean_pairwise_distance",
+    ]
+    for metric in report.record["metrics"]:
+        assert metric["n_fake"] == 300 and metric["dimension"] == 32
+        assert metric["split"] == "train" and metric["source"] == "digits"
+        assert metric["extractor"] == extractor.name and metric["weights"] == extractor.weights
+        assert metric["resize"] == "none" and metric["seed"] == 0
+        assert metric["floor"] is not None and metric["parameters"]["floor_of"]
+        low, high = metric["interval"]
+        assert low <= metric["value"] <= high and metric["confidence"] == 0.95
+    assert report["precision"]["n_real"] == 300 and report["frechet_distance"]["n_real"] == 1500
+
+
+def test_noise_is_told_from_real_images(digits, held_out, extractor, report):
+    noisy = metrics.evaluate(Replay(digits, 80), digits, 300, extractor, held_out, **OPTIONS)
+    assert noisy["frechet_distance"]["value"] > 3 * report["frechet_distance"]["value"]
+    assert noisy["precision"]["value"] < report["precision"]["value"]
+    assert any(level == "bad" for level, _ in noisy.findings())
+
+
+def test_real_images_reach_the_floor(digits, held_out, extractor):
+    images = metrics.evaluate(held_out, digits, 10_000, extractor, held_out, **OPTIONS)
+    assert images.record["settings"]["num_images"] == len(held_out)
+    assert images.record["memorization"]["verdict"] == "no sign of copying"
+    for name in ("frechet_distance", "kernel_distance", "precision", "coverage"):
+        metric = images[name]
+        assert metric["value"] == pytest.approx(metric["floor"], rel=1e-9), name
+    assert "There are only 297 images, not 10,000." in images.record["warnings"]
+
+
+def test_exact_copies_are_flagged(digits, held_out, extractor):
+    copier = metrics.evaluate(Replay(digits, 0), digits, 300, extractor, held_out, **OPTIONS)
+    audit = copier.record["memorization"]
+    assert audit["verdict"] == "copies" and audit["exact_duplicates"] == audit["n_fake"] == 200
+    assert copier.findings()[0][0] == "bad"
+
+
+def test_classes(report, held_out):
+    classes = report.record["classes"]
+    assert classes["agreement"]["value"] > 0.9 and classes["agreement"]["n"] == 300
+    assert classes["agreement_held_out"]["n"] == len(held_out)
+    assert [row["n_asked"] for row in classes["rows"]] == [30] * 10
+    assert sum(row["n_predicted"] for row in classes["rows"]) == 300
+    assert sum(row["real_share"] for row in classes["rows"]) == pytest.approx(1)
+
+
+def test_classes_are_compared_where_there_are_enough(digits, held_out, extractor):
+    found = metrics.evaluate(
+        Replay(digits, 20),
+        digits,
+        600,
+        extractor,
+        held_out,
+        labels=np.repeat([1, 7], 300),
+        **OPTIONS,
+    ).record["classes"]["rows"]
+    assert [row["n_asked"] for row in found] == [0, 300, 0, 0, 0, 0, 0, 300, 0, 0]
+    assert "precision" in found[1] and 0 <= found[1]["precision"] <= 1
+    assert found[1]["n_compared"] == found[1]["n_real"] // 2
+    assert "precision" not in found[0]
+
+
+def test_labels_as_in_the_source(digits, held_out, extractor):
+    source = kg.data.load((digits.take(400)[0], np.r_[np.zeros(300, int), np.ones(100, int)]))
+    model = Replay(digits, 20)
+    model.num_classes = 2
+    found = metrics.evaluate(
+        model, source, 200, extractor, labels="source", **(OPTIONS | {"audit_images": 0})
+    )
+    asked = [row["n_asked"] for row in found.record["classes"]["rows"]]
+    assert abs(asked[0] - 150) <= 20 and sum(asked) == 200
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path, digits, held_out, extractor):
+    count = 2 * CHUNK + 100
+    options = {**OPTIONS, "bootstrap": 0, "cache_dir": tmp_path}
+    broken = Replay(digits, 20, fail_at=3)  # the fingerprint's, and two chunks
+    with pytest.raises(KeyboardInterrupt):
+        metrics.evaluate(broken, digits, count, extractor, held_out, **options)
+    assert broken.asked == [4, CHUNK, CHUNK]
+
+    again = Replay(digits, 20)
+    resumed = metrics.evaluate(again, digits, count, extractor, held_out, **options)
+    assert again.asked == [4, 100] and resumed.record["images_from_cache"] == 2 * CHUNK
+    options["cache_dir"] = None
+    whole = metrics.evaluate(Replay(digits, 20), digits, count, extractor, held_out, **options)
+    assert same(resumed) == same(whole)
+    np.testing.assert_array_equal(resumed.samples, whole.samples)
+
+
+def test_damaged_and_foreign_cache_files_are_not_used(tmp_path, digits, held_out, extractor):
+    options = {**OPTIONS, "bootstrap": 0, "audit_images": 0, "cache_dir": tmp_path}
+    first = metrics.evaluate(Replay(digits, 20), digits, 100, extractor, held_out, **options)
+    for file in tmp_path.rglob("*.npz"):
+        file.write_bytes(file.read_bytes()[:-100])
+    again = metrics.evaluate(Replay(digits, 20), digits, 100, extractor, held_out, **options)
+    assert again.record["images_from_cache"] == 0 and same(again) == same(first)
+    other = Replay(digits, 30)
+    other.weights_hash = Replay(digits, 20).weights_hash  # equal weights, other images
+    found = metrics.evaluate(other, digits, 100, extractor, held_out, **options)
+    assert found.record["images_from_cache"] == 0
+
+
+def test_a_folder_of_images(tmp_path, digits, held_out, extractor):
+    images, labels = digits.take(60, seed=1)
+    for index, (image, label) in enumerate(zip(images, labels)):
+        path = tmp_path / str(label) / f"{index}.png"
+        write_png(path, image, Provenance("test", "0" * 16, index))
+    found = metrics.evaluate(tmp_path, digits, 60, extractor, held_out, **OPTIONS)
+    assert found.record["model"]["kind"] == "images"
+    assert found.record["classes"]["agreement"]["value"] > 0.8
+    asked = [row["n_asked"] for row in found.record["classes"]["rows"]]
+    assert asked == np.bincount(labels, minlength=10).tolist()
+
+
+def test_saved_models_and_keras_files_draw_the_same(tmp_path, digits):
+    model = tiny_gan(digits)
+    model.save(tmp_path / "m.keras")
+    for version in (2, 10):
+        model.export(str(tmp_path / "saved" / str(version)), verbose=False)
+    labels = np.arange(20, dtype=np.int32) % 10
+    wrapped = [
+        generators.as_generator(one)
+        for one in (model, tmp_path / "m.keras", tmp_path / "saved", tmp_path / "saved" / "2")
+    ]
+    assert [one.kind for one in wrapped] == ["model", ".keras file", "SavedModel", "SavedModel"]
+    assert wrapped[2].path.endswith("10") and wrapped[2].training_steps == 0
+    expected = model.generate(20, labels=labels, seed=5)
+    for one in wrapped:
+        images, asked = one.images(0, labels, seed=5)
+        np.testing.assert_array_equal(images, expected)
+        np.testing.assert_array_equal(asked, labels)
+        part, _ = one.images(13, labels[13:], seed=5)
+        np.testing.assert_array_equal(part, expected[13:])
+        assert one.weights == model.weights_hash()
+
+
+def test_compare(digits, held_out, extractor):
+    options = {**OPTIONS, "audit_images": 0}
+    models = {"good": Replay(digits, 10), "poor": Replay(digits, 90)}
+    found = metrics.compare(models, digits, 200, extractor, held_out, **options)
+    assert found.best("frechet_distance") == ("good", [])
+    table = found.markdown()
+    assert "| good | **" in table and "*other real images*" in table and "95%" in table
+    record = json.loads(json.dumps(found.to_dict()))
+    assert set(record["reports"]) == {"good", "poor"}
+    assert record["table"]["frechet_distance"]["best"] == "good"
+
+
+def test_checkpoints_are_a_curve(tmp_path, digits, held_out, extractor):
+    model = tiny_gan(digits)
+    model.compile()
+    for version in (1, 2):
+        model.fit(digits.batches(64).take(version), verbose=0)
+        model.export(str(tmp_path / str(version)), verbose=False)
+    options = {**OPTIONS, "audit_images": 0, "bootstrap": 0}
+    found = metrics.evaluate_checkpoints(tmp_path, digits, 50, extractor, held_out, **options)
+    assert list(found.reports) == ["1", "2"] and found.positions() == [1, 3]
+    assert "<polyline" in found.html()
+    with pytest.raises(ValueError, match="must hold SavedModel versions"):
+        metrics.evaluate_checkpoints(tmp_path / "1" / "assets.extra", digits)
+
+
+def test_a_name_brings_its_test_split(extractor):
+    found = metrics.evaluate(
+        kg.data.load("digits").take(50)[0], "digits", 50, extractor, bootstrap=0, progress=False
+    )
+    assert found.record["real"]["split"] == "train" and found.record["real"]["n_held_out"] == 297
+    assert found.record["memorization"]["exact_duplicates"] == 50
+
+
+def test_errors_name_what_to_do(tmp_path, digits, extractor):
+    unlabelled = kg.data.load(digits.take(50)[0])
+    with pytest.raises(ValueError, match="KerasExtractor"):
+        metrics.evaluate(unlabelled, unlabelled, 50)
+    with pytest.raises(ValueError, match="must have `generate"):
+        metrics.evaluate(object(), digits, 50, extractor)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        metrics.evaluate(tmp_path / "nowhere", digits, 50, extractor)
+    with pytest.raises(ValueError, match="num_images"):
+        metrics.evaluate(unlabelled, digits, 5, extractor)
+    with pytest.raises(ValueError, match="bootstrap=1"):
+        metrics.evaluate(unlabelled, digits, 50, extractor, bootstrap=1)
+    with pytest.raises(ValueError, match="labels='many'"):
+        metrics.evaluate(unlabelled, digits, 50, extractor, labels="many")
+    with pytest.raises(ValueError, match="source's shape"):
+        other = np.zeros((50, 9, 9, 1), np.uint8)
+        metrics.evaluate(other, digits, 50, extractor, progress=False)
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.compare({}, digits)
+
+
+def test_the_package_names_functions_not_modules():
+    for name in ("evaluate", "compare", "inception_score", "precision_recall", "audit"):
+        assert callable(getattr(metrics, name)), name
+
+
+def test_foreign_models_get_one_seed_for_each_chunk(digits, extractor):
+    class Foreign:
+        def generate(self, n, labels=None, seed=0):
+            assert labels is None and isinstance(seed, int)
+            return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1), np.uint8)
+
+    found = metrics.evaluate(Foreign(), digits, 50, extractor, **OPTIONS)
+    assert found.record["model"]["name"] == "Foreign"
+    assert found.record["classes"]["grouped_by"] == "predicted class"
+
+
+def tiny_gan(source):
+    shape, latent = source.image_shape, 4
+    return kg.models.GAN(
+        shape,
+        10,
+        generator=kg.networks.mlp.generator(shape, latent, hidden=[8], num_classes=10),
+        discriminator=kg.networks.mlp.discriminator(shape, hidden=[8], num_classes=10),
+    )
