@@ -142,7 +142,10 @@ def main():
     args = parser.parse_args()
     images = np.random.default_rng(0).uniform(-1, 1, (args.batches * args.batch_size, *SHAPE))
     images = tf.data.Dataset.from_tensor_slices(images.astype("float32"))
-    images = images.batch(args.batch_size).cache().prefetch(2)
+    # With TensorFlow's tuning, an epoch may end with seconds of waiting for its thread.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    images = images.batch(args.batch_size).prefetch(2).with_options(options)
 
     names = list(VARIANTS)
     names = [names[i] for i in args.variants] if args.variants else names

@@ -5,6 +5,7 @@ the same numbers in every process, on every device and after every restart.
 """
 
 import contextlib
+import math
 import threading
 import zlib
 
@@ -49,12 +50,14 @@ def random_bytes(shape, key):
     """Integers uniform in [0, 256), uint8 of the given shape: a quarter of the draws of `uniform`.
 
     Args:
-        shape: list of ints or integer scalar tensors, not empty.
+        shape: list of at least two lengths; all but the first are ints.
         key: key.
     """
-    count = tf.reduce_prod(tf.stack([tf.cast(side, tf.int32) for side in shape]))
-    words = tf.random.stateless_uniform([(count + 3) // 4], key, None, None, tf.int32, alg="philox")
-    return tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], shape)
+    row = math.prod(shape[1:])
+    words = [shape[0], (row + 3) // 4]
+    draws = tf.random.stateless_uniform(words, key, None, None, tf.int32, alg="philox")
+    draws = tf.reshape(tf.bitcast(draws, tf.uint8), [shape[0], 4 * words[1]])
+    return tf.reshape(draws[:, :row] if row % 4 else draws, shape)
 
 
 def row_normal(seeds, shape, purpose="latent"):

@@ -63,7 +63,7 @@ def numbered_dataset(make_epoch, num_batches):
 
     dataset = tf.data.Dataset.from_tensors(0).flat_map(this_epoch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
-    dataset = dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.with_options(_options()).prefetch(2)
     dataset.epochs = epochs
     return dataset
 
@@ -71,6 +71,7 @@ def numbered_dataset(make_epoch, num_batches):
 def _options():
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False  # its thread delays the end of an epoch: see `models.base`
     # Sharding by file would look for files behind the Python function, and find none.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

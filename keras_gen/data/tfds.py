@@ -28,7 +28,7 @@ class TFDSSource(Source):
         records = self._records
         if key is not None:
             records = buffer_shuffled(records, SHUFFLE_BUFFER, *key)
-        images = records.map(self._decoder, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        images = records.map(self._decoder, num_parallel_calls=os.cpu_count(), deterministic=True)
         return images.batch(batch_size, drop_remainder)
 
     def _take(self, num_images, seed):

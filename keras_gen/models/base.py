@@ -158,7 +158,7 @@ class GenerativeModel(keras.Model):
             y = batch_size = None
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False  # the data set has its own order
-            x = _of_any_batch_size(x)
+            x = _without_tuning(_of_any_batch_size(x))
             self.continuous_data = steps_per_epoch is not None
             if self.continuous_data:
                 x = x.repeat()
@@ -501,6 +501,19 @@ def _of_any_batch_size(dataset):
         return tf.nest.map_structure(forget, batch if len(batch) > 1 else batch[0])
 
     return dataset.map(forget_all, num_parallel_calls=2, deterministic=True)
+
+
+def _without_tuning(dataset):
+    """The data set without TensorFlow's tuning of its parallelism, unless that was asked for.
+
+    When an iterator ends, TensorFlow waits for the tuning thread, which sleeps for 10, 20, 40 ...
+    milliseconds: an epoch would last up to twice its time.
+    """
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _checked_image_shape(image_shape):

@@ -200,8 +200,8 @@ class GAN(GenerativeModel):
             fake = self.fakes(labels, batch, key)
             with tape.stop_recording():
                 terms = self._discriminator_step(real, tf.stop_gradient(fake), labels, key)
-            generator_key = randomness.key(key, "generator_step")
-            terms |= self.generator_terms(real, fake, labels, generator_key)
+            # The same key, so the same dropout masks: TensorFlow draws them once.
+            terms |= self.generator_terms(real, fake, labels, key)
             loss = self.scaled(tf.reduce_mean(terms["generator_loss"]), self.optimizer)
         self._apply(tape, loss, self.optimizer, self.generator)
         self.finish_step()

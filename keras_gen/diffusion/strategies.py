@@ -1,0 +1,41 @@
+"""What paths, predictions, weightings and time samplers have in common: a config and a name."""
+
+
+class Strategy:
+    """A small object without weights that Keras can serialize: its config is its arguments."""
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def resolve(identifier, named, kind, argument):
+    """The strategy that `identifier` names, or `identifier` itself where it is one already.
+
+    Args:
+        identifier: a key of `named`, or an instance of `kind`.
+        named: dict from name to class.
+        kind: base class of the strategies.
+        argument: what the caller's argument is called, for the message.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if isinstance(identifier, kind):
+        return identifier
+    if isinstance(identifier, str) and identifier in named:
+        return named[identifier]()
+    raise ValueError(
+        f"`{argument}` must be one of {sorted(named)} or a `{kind.__name__}`. "
+        f"Received: {argument}={identifier!r}"
+    )
+
+
+def positive(**arguments):
+    """Raises a ValueError that names the first argument which is not above zero."""
+    for name, value in arguments.items():
+        if not value > 0:
+            raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
