@@ -74,13 +74,14 @@ def dcgan(image_shape, num_classes, **kwargs):
     )
 
 
-def gan(name, make, labelled, weighted=None, unmoved=(), **kwargs):
+def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, **kwargs):
     return Case(
         name=f"gan-{name}",
         make=lambda image_shape, num_classes, **other: make(
             image_shape, num_classes, **{**kwargs, **other}
         ),
         labelled=labelled,
+        learning_rate=learning_rate,
         progress=pixel_distance,
         weighted=weighted or {},
         unmoved=frozenset(unmoved),
@@ -96,6 +97,7 @@ CASES = [
         "dcgan-wasserstein",
         dcgan,
         labelled=True,
+        learning_rate=4e-3,
         loss="wasserstein",
         discriminator_steps=2,
         weighted={
