@@ -8,6 +8,7 @@ bound on the probability of the bin (Theis et al. 2016).
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from keras_gen import randomness
@@ -84,8 +85,8 @@ def normal_divergence(difference, variance, model_variance):
     Returns:
         Tensor shaped as `difference`.
     """
-    model_variance = tf.cast(model_variance, tf.float64)
-    ratio = tf.cast(variance, tf.float64) / model_variance
+    model_variance = _double(model_variance)
+    ratio = _double(variance) / model_variance
     same_mean = (ratio - 1 - tf.math.log(ratio)) / 2
     scale = tf.cast(0.5 / model_variance, difference.dtype)
     return tf.cast(same_mean, difference.dtype) + scale * tf.square(difference)
@@ -111,9 +112,10 @@ def level_surprise(data, mean, deviation, levels=256):
     # of the distribution function keeps its digits.
     below = values < mean
     lowest, highest = values < half - 1, values > 1 - half
-    centre, deviation = -tf.abs(values - mean), tf.cast(deviation, tf.float64)
-    upper = tf.where(tf.where(below, highest, lowest), math.inf, (centre + half) / deviation)
-    lower = tf.where(tf.where(below, lowest, highest), -math.inf, (centre - half) / deviation)
+    centre, deviation = -tf.abs(values - mean), _double(deviation)
+    infinity = _double(math.inf)
+    upper = tf.where(tf.where(below, highest, lowest), infinity, (centre + half) / deviation)
+    lower = tf.where(tf.where(below, lowest, highest), -infinity, (centre - half) / deviation)
     log_upper, log_lower = _log_normal_cdf(upper), _log_normal_cdf(lower)
     return tf.cast(-log_upper - tf.math.log1p(-tf.exp(log_lower - log_upper)), data.dtype)
 
@@ -197,7 +199,7 @@ def unit_probes(shape, dtype="float32"):
 
 
 def dequantize(images, key, levels=256):
-    """Images in [-1, 1] of `levels` levels, spread uniformly over their bins of 2 / (levels - 1)."""
+    """Images in [-1, 1] of `levels` grey levels, each spread uniformly over its bin."""
     half = 1 / (levels - 1)
     return images + randomness.uniform(tf.shape(images), key, -half, half, dtype=images.dtype)
 
@@ -220,6 +222,11 @@ def _bits(nats):
     return _row_sum(nats) / (_dimensions(nats) * math.log(2))
 
 
+def _double(value):
+    """A number or a tensor as float64; `tf.cast` alone would take a number through float32."""
+    return tf.cast(value if tf.is_tensor(value) else np.float64(value), tf.float64)
+
+
 def _row_sum(x):
     return tf.reduce_sum(tf.reshape(x, [tf.shape(x)[0], -1]), 1)
 
@@ -231,7 +238,7 @@ def _dimensions(x):
 def _log_normal_cdf(x):
     """log of the standard normal distribution function, float64, for x of either sign."""
     far = x < -25
-    near = tf.math.log(tf.math.erfc(-tf.where(far, 0, x) / math.sqrt(2)) / 2)
+    near = tf.math.log(tf.math.erfc(-tf.where(far, tf.zeros_like(x), x) / math.sqrt(2)) / 2)
     square = tf.square(tf.where(far, x, -25))
     series = tf.math.log1p(-1 / square + 3 / square**2 - 15 / square**3)
     tail = series - (square + tf.math.log(2 * math.pi * square)) / 2

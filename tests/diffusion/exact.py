@@ -17,7 +17,9 @@ class Gaussian:
         def denoise(x, t):
             alpha, sigma = path.alpha(t), path.sigma(t)
             signal = alpha * self.deviation**2 / self.variance(alpha, sigma)
-            signal, alpha = (tf.reshape(v, [-1] + [1] * (x.shape.rank - 1)) for v in (signal, alpha))
+            signal, alpha = (
+                tf.reshape(v, [-1] + [1] * (x.shape.rank - 1)) for v in (signal, alpha)
+            )
             return self.mean + signal * (x - alpha * self.mean)
 
         return denoise
@@ -60,13 +62,17 @@ class Mixture:
         ranks, (alpha, sigma) = self.cdf(x, *levels(path, start)), levels(path, end)
 
         def quantile(rank):
-            return optimize.brentq(lambda y: self.cdf(y, alpha, sigma) - rank, -500, 500, xtol=1e-14)
+            return optimize.brentq(
+                lambda y: self.cdf(y, alpha, sigma) - rank, -500, 500, xtol=1e-14
+            )
 
         return np.array([quantile(rank) for rank in np.ravel(ranks)]).reshape(np.shape(x))
 
     def cdf(self, x, alpha, sigma):
         deviations = np.sqrt(alpha**2 * self.deviations**2 + sigma**2)
-        return stats.norm.cdf(np.asarray(x)[..., None], alpha * self.means, deviations) @ self.weights
+        return (
+            stats.norm.cdf(np.asarray(x)[..., None], alpha * self.means, deviations) @ self.weights
+        )
 
 
 def levels(path, t):
