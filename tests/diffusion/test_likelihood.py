@@ -76,8 +76,8 @@ def bound(path, gaussian, data, times, variance):
 def test_bound_with_the_exact_denoiser_is_near_the_truth_and_never_below():
     """And nearer with more steps. The forward variance is the best for well-spread data."""
     path, gaussian = diffusion.Linear(), Gaussian(0.0, 0.3)
-    draws, surprise = quantized_gaussian(gaussian, 20_000)
-    data = tf.constant(draws.reshape(4, 50, 100))
+    draws, surprise = quantized_gaussian(gaussian, 10_000)
+    data = tf.constant(draws.reshape(4, 25, 100))
     gaps = []
     for steps in (10, 100, 1000):
         terms = bound(path, gaussian, data, diffusion.uniform(path, steps), "forward")
@@ -87,7 +87,7 @@ def test_bound_with_the_exact_denoiser_is_near_the_truth_and_never_below():
         np.testing.assert_allclose(terms["total"], parts, rtol=1e-12)
         gaps.append(terms["total"].numpy().mean() - surprise.mean())
     assert gaps[0] > gaps[1] > gaps[2]
-    assert -0.02 < gaps[2] < 0.04  # the standard error is 0.008
+    assert -0.03 < gaps[2] < 0.05  # the standard error is 0.011
 
 
 def test_steps_with_the_posterior_variance_are_differences_of_snr():

@@ -92,6 +92,8 @@ def test_preconditioning_is_table_1_of_edm():
         prediction.input(path, x, sigma), x / tf.sqrt(column**2 + 0.25), rtol=1e-12
     )
     np.testing.assert_allclose(prediction.condition(path, sigma), np.log(sigma) / 4, rtol=1e-12)
+    ends = prediction.condition(diffusion.RectifiedFlow(), tf.constant([0.0, 1.0]))
+    np.testing.assert_array_equal(ends, [-3, 3])
 
 
 @pytest.mark.parametrize("path", PATH_NAMES)

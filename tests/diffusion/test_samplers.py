@@ -24,7 +24,9 @@ def start(path, dtype="float64", seed=0, shape=(3, 4)):
 def error(distribution, path, sampler, grid):
     """RMS distance from the exact end of the flow, as a function of the number of steps."""
 
-    @tf.function
+    @tf.function(
+        input_signature=[tf.TensorSpec([9, 1], tf.float64), tf.TensorSpec([None], tf.float64)]
+    )
     def run(x, times):
         return sampler(distribution.denoise(path), path, x, times)
 
