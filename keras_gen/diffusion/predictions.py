@@ -131,9 +131,9 @@ class PreconditionedPrediction(Prediction):
 
     Input and target have unit variance at every t. With V = alpha^2 sigma_data^2 + sigma^2:
     c_skip = alpha sigma_data^2 / V, c_out = sigma sigma_data / sqrt(V), c_in = 1 / sqrt(V) and
-    c_noise = log(sigma / alpha) / 4 (kept within [-3, 3], as it is infinite at pure noise), which on
-    the EDM path (alpha = 1) are the paper's. On a variance-preserving path with sigma_data = 1, F
-    is minus the v-prediction.
+    c_noise = log(sigma / alpha) / 4, kept within [-3, 3] as alpha may be 0. On the EDM path, where
+    alpha = 1, these are the paper's. On a variance-preserving path with sigma_data = 1, F is minus
+    the v-prediction.
 
     Args:
         sigma_data: standard deviation of the data.
