@@ -309,7 +309,7 @@ class PixelSpace:
     little of what tells images apart; those above 64 px are averaged down first. The middle of the
     training image is compared with parts of the query at every offset up to `max_shift`. All
     offsets are tried for candidates alone, which are found on a grid of some 8x8 cells, for every
-    flip and for shifts that leave one pixel at most. The calibration is searched in the same way:
+    flip and for shifts that leave one pixel at most (none where cells have 1 or 2). The calibration is searched in the same way:
     whatever a candidate search misses does not raise the false-alarm rate.
 
     Args:
@@ -324,6 +324,9 @@ class PixelSpace:
         self.flips = (0, 1) if flips else (0,)
         self.window = (height - 2 * self.shift, width - 2 * self.shift)
         self._coarse = _coarse(self._cut(self._images, 0, 0))
+        # A shift that leaves a pixel does not matter in large cells; it does in those of 1 or 2 px.
+        every = 2 if _coarse_factor(*self.window) > 2 else 1
+        self._coarse_shifts = range(-self.shift + every - 1, self.shift - every + 2, every) or (0,)
 
     def nearest(self, images, own=None):
         """The 8 nearest training images of each image.
@@ -359,9 +362,9 @@ class PixelSpace:
 
     def _candidates(self, images):
         """Training images that may be nearest, int64 `[q, candidates]`."""
-        steps = range(1 - self.shift, self.shift, 2) if self.shift > 1 else (0,)
         found = []
-        for flip, down, right in itertools.product(self.flips, steps, steps):
+        shifts = self._coarse_shifts
+        for flip, down, right in itertools.product(self.flips, shifts, shifts):
             queries = _coarse(self._cut(_flipped(images, flip), down, right))
             count = min(_CANDIDATES + 1, len(self._coarse))
             found.append(nearest_neighbours(queries, self._coarse, k=count)[1])
@@ -458,10 +461,14 @@ def _pooled(images, factor):
     return cells.mean(axis=(2, 4), dtype=np.float32)
 
 
+def _coarse_factor(height, width):
+    """Side of a cell, pixels."""
+    return max(1, min(-(-max(height, width) // _COARSE_SIDE), height, width))
+
+
 def _coarse(images, block=4096):
     """float32 `[n, d]`: means over a grid of some 8x8 cells."""
-    factor = -(-max(images.shape[1:3]) // _COARSE_SIDE)
-    factor = max(1, min(factor, *images.shape[1:3]))
+    factor = _coarse_factor(*images.shape[1:3])
     starts = range(0, len(images), block)
     parts = [_pooled(images[start : start + block], factor) for start in starts]
     return np.concatenate(parts).reshape(len(images), -1)
