@@ -22,7 +22,8 @@ import numpy as np
 
 import keras_gen as kg
 from keras_gen.callbacks.generative_metrics import GenerativeMetrics
-from keras_gen.synthesis import synthesize, usefulness
+from keras_gen.synthesis import synthesize
+from keras_gen.usefulness import usefulness
 
 HERE = Path(__file__).resolve().parent
 

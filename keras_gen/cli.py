@@ -480,8 +480,8 @@ def _count_kept(kept, wanted):
 
 
 def _write_usefulness(directory, real, test, num_seeds, quiet):
-    from keras_gen import synthesis
     from keras_gen.images import write_atomically
+    from keras_gen.usefulness import usefulness
 
     if test is None:
         raise ValueError("`--usefulness` needs real images to test on: --held-out-split.")
@@ -489,7 +489,7 @@ def _write_usefulness(directory, real, test, num_seeds, quiet):
         sum(int((labels == index).sum()) for _, labels in real.numpy_batches(4096))
         for index in range(real.num_classes or 0)
     )
-    found = synthesis.usefulness(
+    found = usefulness(
         real,
         str(directory),
         test,

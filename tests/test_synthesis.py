@@ -1,4 +1,4 @@
-"""Synthetic data sets: balanced, without copies, reproducible; and what they are worth."""
+"""Synthetic data sets: balanced, without copies, reproducible."""
 
 import csv
 import json
@@ -10,12 +10,7 @@ from PIL import Image
 import keras_gen as kg
 from keras_gen import synthesis
 from keras_gen.images import read_provenance
-from keras_gen.synthesis import (
-    NearDuplicates,
-    classification_accuracy_score,
-    synthesize,
-    usefulness,
-)
+from keras_gen.synthesis import NearDuplicates, synthesize
 from tests.conformance.cases import mlp_gan
 
 DIGITS = [str(label) for label in range(10)]
@@ -257,52 +252,3 @@ class TestNearDuplicates:
         assert 5 < (whole[0] <= 30).sum() < 195
         for column in (0, 1):
             np.testing.assert_allclose(np.concatenate([c[column] for c in cut]), whole[column])
-
-
-class TestUsefulness:
-    def test_table(self, digits, tmp_path):
-        source, fresh, labels = digits
-        synthetic = kg.data.load((fresh[:400], labels[:400]))
-        lines = []
-        result = usefulness(
-            source,
-            synthetic,
-            (fresh[400:], labels[400:]),
-            images_per_class=(5,),
-            all_images=False,
-            num_seeds=2,
-            num_images_seen=10_000,
-            progress=lines.append,
-        )
-        [row] = result.rows
-        assert len(lines) == 6 and row["n_real"] == 50 and result.n_test == 497
-        assert len(row["real"]["values"]) == 2
-        assert row["synthetic"]["value"] > row["real"]["value"] > 0.3
-        assert row["gain"]["value"] == pytest.approx(
-            row["real + synthetic"]["value"] - row["real"]["value"]
-        )
-        text = result.markdown()
-        assert "| 5 | 50 |" in text and "497 real test images" in text
-        json.dumps(result.to_dict())
-
-    def test_score(self, digits):
-        _, fresh, labels = digits
-        shuffled = np.random.default_rng(0).permutation(labels[:300])
-        test = (fresh[400:], labels[400:])
-        wrong = classification_accuracy_score(
-            (fresh[:300], shuffled), test, num_seeds=1, num_images_seen=1500
-        )
-        assert wrong["value"] < 0.4 and wrong["n_synthetic"] == 300
-
-    def test_classes_are_matched_by_name(self, digits):
-        pixels = digits[1][:3]
-        names = ["T-shirt/top", "Bag", "Coat"]
-        test = synthesis._Labelled.of(kg.data.load((pixels, [0, 1, 2]), class_names=names), "test")
-        loaded = kg.data.load((pixels, [0, 1, 2]), class_names=["Bag", "Coat", "T-shirt_top"])
-        matched = synthesis._Labelled.of(loaded, "synthetic").named_as(test)
-        assert matched.labels.tolist() == [1, 2, 0] and matched.class_names == names
-        other = kg.data.load((pixels, [0, 1, 2]), class_names=["Bag", "Coat", "Shoe"])
-        with pytest.raises(ValueError, match="must have classes of `test`"):
-            synthesis._Labelled.of(other, "synthetic").named_as(test)
-        with pytest.raises(ValueError, match="images_per_class=1000"):
-            usefulness(digits[0], digits[0], digits[0], images_per_class=(1000,))
