@@ -11,5 +11,16 @@ images = model.generate(16, labels=3, seed=0)
 ```
 """
 
-from keras_gen import callbacks, data, images, layers, losses, models, networks, randomness
+from keras_gen import (
+    callbacks,
+    data,
+    diffusion,
+    images,
+    layers,
+    losses,
+    metrics,
+    models,
+    networks,
+    randomness,
+)
 from keras_gen.version import __version__

@@ -309,8 +309,9 @@ class PixelSpace:
     little of what tells images apart; those above 64 px are averaged down first. The middle of the
     training image is compared with parts of the query at every offset up to `max_shift`. All
     offsets are tried for candidates alone, which are found on a grid of some 8x8 cells, for every
-    flip and for shifts that leave one pixel at most (none where cells have 1 or 2). The calibration is searched in the same way:
-    whatever a candidate search misses does not raise the false-alarm rate.
+    flip and for shifts that leave one pixel at most (none where cells have 1 or 2). The calibration
+    is searched in the same way: whatever a candidate search misses does not raise the false-alarm
+    rate.
 
     Args:
         images: uint8 `[n, h, w, c]`.

@@ -45,7 +45,7 @@ white-space:nowrap}
 th{color:var(--soft);font-weight:600;font-size:13px;white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child,th.text{text-align:left}td.text{text-align:left;white-space:normal;
 min-width:260px;color:var(--soft);font-size:13.5px}
-td.name{white-space:normal;overflow-wrap:anywhere;min-width:110px}
+td.name{white-space:normal;overflow-wrap:break-word;min-width:130px}
 td b.number{font-size:16px}
 img{image-rendering:pixelated;max-width:100%;height:auto;display:block}
 .rows{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:2px 12px;
@@ -119,7 +119,7 @@ def _samples(report):
     seed = report.record["settings"]["seed"]
     provenance = _given(report)
     scale = max(1, 56 // max(images.shape[1:3]))
-    caption = f'<p class="soft">The first {len(images)} of seed {seed}; not chosen.</p>'
+    caption = f'<p class="soft">The first of seed {seed}; not chosen.</p>'
     names = report.record["real"]["class_names"]
     known = labels is not None and names and (np.asarray(labels) >= 0).all()
     if not known or len(names) > _MAX_CLASS_ROWS:
