@@ -271,14 +271,12 @@ def test_linked_folders_are_followed_but_not_round_in_circles(tmp_path, save):
     assert (len(source), source.class_names) == (2, ["a", "b"])
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("empty_folders", [[], ["a", "b"], ["train", "test"]])
 def test_an_empty_folder_is_refused(tmp_path, empty_folders):
     for name in empty_folders:
         (tmp_path / name).mkdir()
-    with (
-        warnings.catch_warnings(action="ignore"),
-        pytest.raises(ValueError, match=r"no image(.|\n)*Received: source="),
-    ):
+    with pytest.raises(ValueError, match=r"no image(.|\n)*Received: source="):
         data.load(tmp_path)
 
 

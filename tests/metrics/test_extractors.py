@@ -299,7 +299,6 @@ class TestClassifier:
             train_extractor((noise(20, (6, 6, 1)), np.arange(20) % 2))
 
 
-@pytest.mark.skip(reason="not yet run to its end: minutes of training")
 @pytest.mark.slow
 @pytest.mark.parametrize("name,least", [("mnist", 0.99), ("fashion_mnist", 0.90)])
 def test_accuracy_on_real_data(shared_data, name, least):
