@@ -20,14 +20,9 @@ SHAPE, LATENT = (28, 28, 1), 100
 
 
 def plain_layer(layer):
-    """Keras's own layer in place of the library's; the first convolution of the generator is the
-    transposed one of stride 1 that the recipe names, which is the same function."""
+    """Keras's own layer in place of the library's."""
     if isinstance(layer, kg.layers.Dropout):
         return keras.layers.Dropout(layer.rate)
-    if isinstance(layer, kg.layers.Conv2D):
-        return keras.layers.Conv2DTranspose(
-            layer.filters, layer.kernel_size, padding="same", use_bias=layer.use_bias
-        )
     return layer.__class__.from_config(layer.get_config())
 
 

@@ -1,4 +1,3 @@
-"""Layers that Keras lacks, does wrongly or does too slowly."""
+"""Layers that Keras lacks or does wrongly."""
 
-from keras_gen.layers.convolution import Conv2D, convolve
 from keras_gen.layers.dropout import Dropout

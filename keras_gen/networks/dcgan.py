@@ -5,7 +5,7 @@ import math
 import keras
 from keras import layers
 
-from keras_gen.layers import Conv2D, Dropout
+from keras_gen.layers import Dropout
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
 
@@ -88,9 +88,10 @@ def generator(
     if small and doublings:
         channels //= 2
         # A transposed convolution of stride 1 is a convolution with the kernel turned.
-        x = Conv2D(
+        x = layers.Conv2D(
             channels,
-            kernel_size + 1 - kernel_size % 2,
+            kernel_size,
+            padding="same",
             use_bias=False,
             kernel_initializer=initial.normal(),
             name="stem",
