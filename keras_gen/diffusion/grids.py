@@ -7,6 +7,8 @@ of integer steps made elsewhere is as good: step n of 0..T-1 is time (n + 1) / T
 
 import tensorflow as tf
 
+from keras_gen.diffusion.strategies import resolve_function
+
 
 def uniform(path, steps):
     """Equal steps in time. With T steps, each step of a `DiscretePath`."""
@@ -60,10 +62,4 @@ def get_grid(identifier):
     Raises:
         ValueError: when it is neither.
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in GRIDS:
-        return GRIDS[identifier]
-    raise ValueError(
-        f"`grid` must be one of {sorted(GRIDS)} or a function. Received: grid={identifier!r}"
-    )
+    return resolve_function(identifier, GRIDS, "grid")

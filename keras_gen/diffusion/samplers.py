@@ -26,6 +26,8 @@ No sampler evaluates `denoise` at sigma = 0.
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.diffusion.strategies import resolve_function
+
 
 def ddim(denoise, path, x, times, draw=None, callback=None, eta=0.0):
     """DDIM (Song et al. 2021, Denoising Diffusion Implicit Models, eq. 12). Order 1.
@@ -147,14 +149,7 @@ def get_sampler(identifier):
     Raises:
         ValueError: when it is neither.
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in SAMPLERS:
-        return SAMPLERS[identifier]
-    raise ValueError(
-        f"`sampler` must be one of {sorted(SAMPLERS)} or a function. "
-        f"Received: sampler={identifier!r}"
-    )
+    return resolve_function(identifier, SAMPLERS, "sampler")
 
 
 def data_estimate(denoise, x, t):

@@ -34,6 +34,27 @@ def resolve(identifier, named, kind, argument):
     )
 
 
+def resolve_function(identifier, named, argument):
+    """The function that `identifier` names, or `identifier` itself where it is a function.
+
+    Args:
+        identifier: a key of `named`, or a function.
+        named: dict from name to function.
+        argument: what the caller's argument is called, for the message.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if callable(identifier):
+        return identifier
+    if isinstance(identifier, str) and identifier in named:
+        return named[identifier]
+    raise ValueError(
+        f"`{argument}` must be one of {sorted(named)} or a function. "
+        f"Received: {argument}={identifier!r}"
+    )
+
+
 def positive(**arguments):
     """Raises a ValueError that names the first argument which is not above zero."""
     for name, value in arguments.items():
