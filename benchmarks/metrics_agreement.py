@@ -287,8 +287,9 @@ def tables(results):
         "`python benchmarks/metrics_agreement.py`, whose first lines say how to make its "
         "environment. The same seeded float32 features through all; the functions of the others "
         "are called as they are. torch-fidelity computes the kernel distance, and the distances of "
-        "precision and recall, in the float32 of the features; ours is float64, or float32 with "
-        "every pair in doubt checked in float64.",
+        "precision and recall, in the float32 of the features; ours is float64, but for the "
+        "products of the kernel distance, whose first subset is checked in float64, and of "
+        "precision and recall, where every pair in doubt is.",
         "",
         f"Measured with {results['environment']}.",
     ]

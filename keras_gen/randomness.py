@@ -60,19 +60,19 @@ def random_bytes(shape, key):
     return tf.reshape(draws[:, :row] if row % 4 else draws, shape)
 
 
-def row_normal(seeds, shape, purpose="latent"):
+def row_normal(seeds, shape, *purpose):
     """One standard normal draw for each seed.
 
     Args:
         seeds: int64 [batch].
         shape: shape of one draw.
-        purpose: name of the draw, so that two draws for one seed differ.
+        *purpose: what the draw is for, so that two draws for one seed differ; "latent" if nothing.
 
     Returns:
         float32 [batch, *shape]; row i depends on `seeds[i]` alone.
     """
     return tf.map_fn(
-        lambda seed: normal(shape, key(seed, purpose)),
+        lambda seed: normal(shape, key(seed, *purpose or ["latent"])),
         seeds,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )

@@ -11,6 +11,7 @@ images = diffusion.heun(denoise, path, path.prior(noise), times)
 ```
 """
 
+from keras_gen.diffusion.control import inpaint, renoise, slerp
 from keras_gen.diffusion.grids import GRIDS, get_grid, karras, logsnr, uniform
 from keras_gen.diffusion.guidance import guide
 from keras_gen.diffusion.likelihood import (
@@ -29,6 +30,7 @@ from keras_gen.diffusion.paths import (
     Linear,
     Path,
     RectifiedFlow,
+    combine,
     get_path,
 )
 from keras_gen.diffusion.predictions import (

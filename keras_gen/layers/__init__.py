@@ -1,3 +1,5 @@
-"""Layers that Keras lacks or does wrongly."""
+"""Layers that Keras lacks, or has but for stateless randomness or speed."""
 
 from keras_gen.layers.dropout import Dropout
+from keras_gen.layers.embeddings import TimeEmbedding
+from keras_gen.layers.group_norm import GroupNorm

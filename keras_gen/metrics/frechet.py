@@ -179,9 +179,9 @@ class _Gaussian:
 
     @classmethod
     def _of_statistics(cls, known):
-        covariance = known.covariance
+        mean, covariance = known.mean_and_covariance()
         factor = _factor(covariance, min(known.n - 1, known.dimension))
-        return cls(known.n, known.mean, factor, float(np.trace(covariance)))
+        return cls(known.n, mean, factor, float(np.trace(covariance)))
 
 
 def _gaussians(real, fake):

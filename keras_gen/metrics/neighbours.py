@@ -11,14 +11,17 @@ import numpy as np
 from keras_gen.metrics.checks import as_feature_pair, check_integer
 
 BLOCK = 2048
-_PAIRS_IN_MEMORY = 2**22  # float64 values held while differences are taken
+_IN_CACHE = 2**16  # float64 values held while differences are taken
+_KEPT = 2**25  # float32 values of references kept between blocks
+_EPS = float(np.finfo(np.float32).eps)
 
 
 def nearest_neighbours(queries, references, k=1, exclude_self=False, block=BLOCK):
     """The `k` nearest references of each query in Euclidean distance.
 
     Memory grows with `block * block` and with `k * len(queries)`, not with the product of the two
-    lengths; float32 and float64 memory maps are read block by block.
+    lengths; float32 and float64 memory maps are read block by block. Where queries and references
+    are the same array, each pair is looked at once.
 
     Args:
         queries: `[q, d]`.
@@ -44,13 +47,7 @@ def nearest_neighbours(queries, references, k=1, exclude_self=False, block=BLOCK
         )
     check_integer("k", k, maximum=len(references) - int(exclude_self))
     check_integer("block", block)
-    search = _Search(queries, references, block)
-    distances = np.empty((len(queries), k))
-    indices = np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), block):
-        rows = np.arange(start, min(start + block, len(queries)))
-        distances[rows], indices[rows] = search.nearest(rows, k, exclude_self)
-    return distances, indices
+    return _Search(queries, references, block).nearest(k, exclude_self)
 
 
 def count_balls(queries, centers, radii, strict=False, block=BLOCK):
@@ -77,161 +74,252 @@ def count_balls(queries, centers, radii, strict=False, block=BLOCK):
             f"Received: radii of shape {radii.shape} for {len(centers)} centers"
         )
     check_integer("block", block)
-    search = _Search(queries, centers, block)
-    counts = np.empty(len(queries), np.int64)
-    for start in range(0, len(queries), block):
-        rows = np.arange(start, min(start + block, len(queries)))
-        counts[rows] = search.count(rows, radii, strict)
+    [(counts, _)] = count_pairs(queries, centers, [radii[None]], strict, block=block)
     return counts
+
+
+def count_pairs(first, second, limits, strict=False, any_only=False, block=BLOCK):
+    """How many of the others are near each row: for several limits at the price of one.
+
+    Args:
+        first: checked features `[n, d]`.
+        second: checked features `[m, d]`.
+        limits: list of float64 `[n, 1]` or `[1, m]`, the distance that each row of `first`, or of
+            `second`, reaches.
+        strict: False for `distance <= limit`, True for `distance < limit`.
+        any_only: True if the only question is which rows are within the limit of any other: their
+            numbers are then positive but too small, and those of the others, whose limit it is,
+            mean nothing. It takes less time.
+        block: int, how many rows meet how many at once.
+
+    Returns:
+        list of `(int64 [n], int64 [m])`, for each of the limits the number of pairs within it of
+        each row of `first` and of `second`.
+    """
+    return _Search(first, second, block).count(limits, strict, any_only)
 
 
 class _Search:
     """Queries and references moved to the references' mean and scaled to a norm of at most 1.
 
     Neither changes which neighbour is nearest; both keep float32 products accurate and in range.
+    The shift is rounded to the features' type and the scale is a power of two: both are exact.
     """
 
     def __init__(self, queries, references, block):
         self.queries, self.references, self.block = queries, references, block
-        self.shift = _mean(references, block)
-        query_norms = self._norms(queries)
+        self.same = queries is references
+        self.last, self.kept = None, {}
+        self.dtype = np.result_type(queries, references)
+        self.shift = _mean(references, block).astype(self.dtype)
         reference_norms = self._norms(references)
-        self.scale = max(query_norms.max(), reference_norms.max()) or 1.0
-        self.query_norms = query_norms / self.scale
-        self.reference_norms = reference_norms / self.scale
+        query_norms = reference_norms if self.same else self._norms(queries)
+        _, exponent = np.frexp(max(query_norms.max(), reference_norms.max()))
+        most = 120 if self.dtype == np.float32 else 1000
+        self.scale = 2.0 ** -float(np.clip(exponent, -most, most))
+        self.query_squares = (query_norms * self.scale) ** 2
+        self.reference_squares = (reference_norms * self.scale) ** 2
 
-    def nearest(self, rows, k, exclude_self):
-        """`(distances [rows, k], indices [rows, k])` for some queries."""
-        limit = 4 * k + 64
-        pairs, crowded = self._candidates(rows, k, exclude_self, np.float32, limit)
-        if len(crowded):
-            again, _ = self._candidates(rows[crowded], k, exclude_self, np.float64, limit)
-            kept = ~np.isin(pairs[0], crowded)
-            pairs = (
-                np.concatenate([pairs[0][kept], crowded[again[0]]]),
-                np.concatenate([pairs[1][kept], again[1]]),
-            )
-        distances = self._distances(rows[pairs[0]], pairs[1])
-        order = np.lexsort((pairs[1], distances, pairs[0]))
-        owner = pairs[0][order]
-        firsts = np.searchsorted(owner, np.arange(len(rows)))
-        chosen = order[firsts[:, None] + np.arange(k)]
-        return distances[chosen], pairs[1][chosen]
+    def nearest(self, k, exclude_self):
+        """`(distances [q, k], indices [q, k])`."""
+        candidates = _Candidates(k, self._slack(np.float32))
+        for queries in self._slices(self.queries):
+            for references in self._slices(self.references, queries.start if self.same else 0):
+                squares = self._squares(queries, references)
+                if exclude_self:
+                    _exclude(squares, queries, references)
+                candidates.add(squares, queries, references)
+                if self.same and references != queries:
+                    candidates.add(squares, references, queries, axis=0)
+            candidates.prune()
+        query, reference = candidates.pairs
+        distances = np.empty((len(self.queries), k))
+        indices = np.empty((len(self.queries), k), np.int64)
+        crowded = np.flatnonzero(candidates.crowded)
+        clear = np.flatnonzero(~candidates.crowded)
+        distances[clear], indices[clear] = self._first(query, reference, k)
+        for start in range(0, len(crowded), self.block):
+            rows = crowded[start : start + self.block]
+            pairs = self._exact_candidates(rows, k, exclude_self, candidates.limit)
+            distances[rows], indices[rows] = self._first(*pairs, k)
+        return distances, indices
 
-    def count(self, rows, radii, strict):
-        """How many of the balls around the references hold each of some queries, `[rows]`."""
-        counts = np.zeros(len(rows), np.int64)
-        queries = self._block(self.queries, rows, np.float32)
-        squares = self.query_norms[rows] ** 2
-        rounding = _rounding(queries.shape[1], np.float32)
-        underflow = _underflow(queries.shape[1], np.float32)
-        for start in range(0, len(self.references), self.block):
-            columns = np.arange(start, min(start + self.block, len(self.references)))
-            # |q - r|² - radius² <= 0, with |q|² moved to the right-hand side
-            centers = self.reference_norms[columns] ** 2
-            reach = (radii[columns] / self.scale) ** 2
-            slack = rounding * (centers + reach) + underflow
-            left = self._products(queries, columns, np.float32)
-            left += (centers - reach - slack).astype(np.float32)
-            right = (rounding - 1) * squares
-            row, column = np.nonzero(left <= right[:, None].astype(np.float32))
-            surely = left[row, column] + 2 * slack[column] < -(1 + rounding) * squares[row]
-            counts += np.bincount(row[surely], minlength=len(rows))
-            row, column = row[~surely], column[~surely]
-            distances = self._distances(rows[row], columns[column])
-            limits = radii[columns[column]]
-            inside = distances < limits if strict else distances <= limits
-            counts += np.bincount(row[inside], minlength=len(rows))
+    def count(self, limits, strict, any_only):
+        """See `count_pairs`."""
+        shape = len(self.queries), len(self.references)
+        counts = [tuple(np.zeros(length, np.int64) for length in shape) for _ in limits]
+        rounding = _rounding(self.queries.shape[1], np.float32)
+        rest = _underflow(self.queries.shape[1], np.float32)
+        # all pairs are nearer than 1e15
+        reaches = [np.minimum(limit * self.scale, 1e15) ** 2 for limit in limits]
+        most = [(reach * (1 + 4 * _EPS) + rest).astype(np.float32) for reach in reaches]
+        least = [reach * (1 - 4 * _EPS) - rest for reach in reaches]
+        for queries in self._slices(self.queries):
+            for references in self._slices(self.references):
+                # at most the true squares; with the slack below, at least
+                squares = self._squares(queries, references, 1 - rounding)
+                for number, limit in enumerate(limits):
+                    part = _part(most[number], queries, references)
+                    row, column = _where(squares <= part)
+                    if any_only:
+                        axis = int(limit.shape[1] == 1)
+                        known = counts[number][axis][(queries, references)[axis]] > 0
+                        new = np.flatnonzero(~known[(row, column)[axis]])
+                        row, column = row[new], column[new]
+                    score = squares[row, column]
+                    row, column = row + queries.start, column + references.start
+                    score += 2 * rounding * self.query_squares[row]
+                    score += 2 * rounding * self.reference_squares[column]
+                    inside = score < _of_pairs(least[number], row, column)
+                    doubtful = np.flatnonzero(~inside)
+                    pairs = row[doubtful], column[doubtful]
+                    distances, bound = self._distances(*pairs), _of_pairs(limit, *pairs)
+                    inside[doubtful] = distances < bound if strict else distances <= bound
+                    for count, index in zip(counts[number], (row, column)):
+                        count += np.bincount(index[inside], minlength=len(count))
         return counts
 
-    def _candidates(self, rows, k, exclude_self, dtype, limit):
-        """Pairs that hold the `k` nearest of each query, and the queries with too many of them.
+    def _first(self, query, reference, k):
+        """The `k` nearest of each query's candidates: `(distances [q, k], references [q, k])`."""
+        distances = self._distances(query, reference)
+        order = np.lexsort((reference, distances, query))
+        owner = query[order]
+        firsts = np.flatnonzero(np.diff(owner, prepend=-1))
+        chosen = order[firsts[:, None] + np.arange(k)]
+        return distances[chosen], reference[chosen]
 
-        With float64 there are at most `limit` for a query, those of the smallest product: that
-        cuts only among neighbours whose squared distances agree to some 1e-13 of the product of
-        the norms.
+    def _exact_candidates(self, rows, k, exclude_self, limit):
+        """`(query [p], reference [p])` for some queries, at most `limit` for each.
 
-        Returns:
-            `((row [p], reference [p]), crowded)`, numbers of queries counted within `rows`.
+        They are those of the smallest float64 product: the limit cuts only among neighbours whose
+        squared distances agree to some 1e-13 of the squared norms.
         """
-        exact = dtype == np.float64
-        queries = self._block(self.queries, rows, dtype)
+        slack = self._slack(np.float64)[rows]
+        bounds = np.full((len(rows), k), np.inf)
         found = []
-        bound = np.full((len(rows), k), np.inf)
-        slack = self._slack(rows, dtype)
-        crowded = np.zeros(len(rows), bool)
-        for start in range(0, len(self.references), self.block):
-            columns = np.arange(start, min(start + self.block, len(self.references)))
-            # |r|² - 2 q·r orders the references as |q - r|² does
-            scores = self._products(queries, columns, dtype)
-            scores += (self.reference_norms[columns] ** 2).astype(dtype)
+        for references in self._slices(self.references):
+            squares = self._squares(rows, references, dtype=np.float64)
             if exclude_self:
-                own = np.flatnonzero((rows >= columns[0]) & (rows <= columns[-1]))
-                scores[own, rows[own] - start] = np.inf
-            bound = _smallest(bound, scores, k)
-            row, column = np.nonzero(scores <= (bound[:, -1] + slack)[:, None].astype(dtype))
-            score = scores[row, column]
-            if exact:
-                kept = _first_of_each(row, score, limit)
-                row, column, score = row[kept], column[kept], score[kept]
-            else:
-                crowded |= np.bincount(row, minlength=len(rows)) > limit
-                kept = ~crowded[row]
-                row, column, score = row[kept], column[kept], score[kept]
-            found.append((row, columns[column], score))
-        row, reference, score = (np.concatenate(part) for part in zip(*found))
-        kept = score <= (bound[:, -1] + slack)[row]
-        row, reference, score = row[kept], reference[kept], score[kept]
-        if exact:
+                own = np.flatnonzero((rows >= references.start) & (rows < references.stop))
+                squares[own, rows[own] - references.start] = np.inf
+            bounds = _smallest(bounds, squares, k)
+            row, column = _where(squares <= (bounds[:, -1] + slack)[:, None])
+            score = squares[row, column]
             kept = _first_of_each(row, score, limit)
-            row, reference = row[kept], reference[kept]
-        return (row, reference), np.flatnonzero(crowded)
+            found.append((row[kept], column[kept] + references.start, score[kept]))
+        row, reference, score = (np.concatenate(part) for part in zip(*found))
+        kept = score <= (bounds[:, -1] + slack)[row]
+        row, reference, score = row[kept], reference[kept], score[kept]
+        kept = _first_of_each(row, score, limit)
+        return rows[row[kept]], reference[kept]
 
-    def _slack(self, rows, dtype):
-        """Twice the largest error of a score, for each query, and a rounding of the comparison."""
-        largest = self.reference_norms.max()
-        error = largest * (self.query_norms[rows] + largest)
+    def _slack(self, dtype):
+        """Twice the largest error of a square, for each query, and a rounding of the comparison."""
         dimension = self.queries.shape[1]
+        error = self.query_squares + self.reference_squares.max()
         return 2 * _rounding(dimension, dtype) * error + _underflow(dimension, dtype)
 
-    def _products(self, queries, columns, dtype):
-        """`-2 q·r` for a block."""
-        references = self._block(self.references, columns, dtype)
-        references *= -2
-        return queries @ references.T
+    def _squares(self, queries, references, weight=1.0, dtype=np.float32):
+        """`weight (|q|² + |r|²) - 2 q·r`, where `queries` is a slice or an array of rows."""
+        squares = self._rows(queries, dtype) @ self._columns(references, dtype).T
+        own = (weight * self.query_squares[queries]).astype(dtype)
+        others = (weight * self.reference_squares[references]).astype(dtype)
+        squares += own[:, None]
+        squares += others
+        return squares
+
+    def _rows(self, queries, dtype):
+        """-2 times the queries; those of the last block are kept."""
+        if self.last is None or self.last[0] is not queries:
+            rows = self._block(self.queries, queries, dtype)
+            rows *= -2
+            self.last = queries, rows
+        return self.last[1]
+
+    def _columns(self, references, dtype):
+        if dtype != np.float32 or self.references.size > _KEPT:
+            return self._block(self.references, references, dtype)
+        if references.start not in self.kept:
+            self.kept[references.start] = self._block(self.references, references, dtype)
+        return self.kept[references.start]
 
     def _block(self, features, rows, dtype):
-        part = features[rows[0] : rows[-1] + 1] if _is_range(rows) else features[rows]
-        part = np.subtract(part, self.shift, dtype=np.float64)
-        part /= self.scale
+        exact = np.result_type(self.dtype, dtype)
+        part = np.multiply(features[rows], self.scale, dtype=exact)
+        part -= (self.shift * self.scale).astype(exact)
         return part.astype(dtype, copy=False)
+
+    def _slices(self, features, start=0):
+        for first in range(start, len(features), self.block):
+            yield slice(first, min(first + self.block, len(features)))
 
     def _norms(self, features):
         norms = np.empty(len(features))
-        for start in range(0, len(features), self.block):
-            part = features[start : start + self.block]
-            part = np.subtract(part, self.shift, dtype=np.float64)
-            norms[start : start + self.block] = np.linalg.norm(part, axis=1)
+        step = max(1, _IN_CACHE // features.shape[1])
+        for start in range(0, len(features), step):
+            part = np.subtract(features[start : start + step], self.shift, dtype=np.float64)
+            norms[start : start + step] = np.linalg.norm(part, axis=1)
         return norms
 
     def _distances(self, rows, columns):
         """Exact distances of pairs, float64 `[p]`."""
         distances = np.empty(len(rows))
-        step = max(1, _PAIRS_IN_MEMORY // self.queries.shape[1])
+        step = max(1, _IN_CACHE // self.queries.shape[1])
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            left, right = self.queries[rows[part]], self.references[columns[part]]
-            distances[part] = np.linalg.norm(np.subtract(left, right, dtype=np.float64), axis=1)
+            difference = self.queries[rows[part]].astype(np.float64)
+            difference -= self.references[columns[part]]
+            distances[part] = np.sqrt(np.square(difference, out=difference).sum(axis=1))
         return distances
 
 
+class _Candidates:
+    """Pairs that hold the `k` nearest of each query, and the queries with too many of them.
+
+    Attributes:
+        limit: int, how many candidates of one block are not too many.
+        crowded: bool `[q]`, the queries with too many.
+        pairs: int64 `[2, p]`, query and reference, of the other queries.
+    """
+
+    def __init__(self, k, slack):
+        self.k, self.slack, self.limit = k, slack, 4 * k + 64
+        self.bounds = np.full((len(slack), k), np.inf)
+        self.crowded = np.zeros(len(slack), bool)
+        self.found = []
+        self.pairs = np.empty((2, 0), np.int64)
+        self.scores = np.empty(0, np.float32)
+
+    def add(self, squares, queries, references, axis=1):
+        """Of a block of squares, whose references are counted along `axis`."""
+        self.bounds[queries] = _smallest(self.bounds[queries], squares, self.k, axis)
+        reach = self._reach(queries).astype(np.float32)
+        places = _where(squares <= np.expand_dims(reach, axis))
+        score = squares[places]
+        query, reference = places[1 - axis], places[axis]
+        self.crowded[queries] |= np.bincount(query, minlength=len(reach)) > self.limit
+        pairs = np.stack([query + queries.start, reference + references.start])
+        self.found.append((pairs, score))
+
+    def prune(self):
+        """Drops what is a candidate no more."""
+        parts, scores = zip((self.pairs, self.scores), *self.found)
+        pairs, scores = np.concatenate(parts, axis=1), np.concatenate(scores)
+        kept = (scores <= self._reach(pairs[0])) & ~self.crowded[pairs[0]]
+        self.pairs, self.scores, self.found = pairs[:, kept], scores[kept], []
+
+    def _reach(self, queries):
+        return self.bounds[queries, -1] + self.slack[queries]
+
+
 def _rounding(dimension, dtype):
-    """Bound of the error of `-2 x·y` for rounded x and y, in units of |x||y|.
+    """Bound of the error of `|x|² + |y|² - 2 x·y` for rounded x and y, in units of |x|² + |y|².
 
     Higham, Accuracy and Stability of Numerical Algorithms (2002), eq. 3.5, with room for rounding
-    the vectors and for the additions and comparisons that follow.
+    the vectors and for the additions and comparisons that follow; 2 |x||y| <= |x|² + |y|².
     """
-    return (dimension + 16) * float(np.finfo(dtype).eps)
+    eps = float(np.finfo(dtype).eps)
+    return (dimension / (2 - dimension * eps) + 16) * eps
 
 
 def _underflow(dimension, dtype):
@@ -239,8 +327,20 @@ def _underflow(dimension, dtype):
     return 4 * dimension * float(np.finfo(dtype).tiny)
 
 
-def _smallest(best, scores, k):
-    """The `k` smallest of `best [q, k]` and `scores [q, r]`, the largest of them last."""
+def _smallest(best, scores, k, axis=1):
+    """Bounds of the `k` smallest of `best [q, k]` and of scores along `axis`, the largest last.
+
+    The smallest scores of a few groups are `k` different scores, nearly always the smallest.
+    """
+    length = scores.shape[axis]
+    groups = max(16 * k, 64)
+    size = length // groups
+    if size > 3:
+        if axis:
+            scores = scores[:, : size * groups].reshape(-1, size, groups).min(axis=1)
+        else:
+            scores = scores[: size * groups].reshape(size, groups, -1).min(axis=0)
+    scores = scores if axis else scores.T
     if scores.shape[1] > k:
         scores = np.partition(scores, k - 1, axis=1)[:, :k]
     return np.sort(np.concatenate([best, scores], axis=1), axis=1)[:, :k]
@@ -254,8 +354,23 @@ def _first_of_each(row, score, limit):
     return order[position < limit]
 
 
-def _is_range(rows):
-    return rows[-1] - rows[0] + 1 == len(rows)
+def _exclude(squares, queries, references):
+    own = np.arange(max(queries.start, references.start), min(queries.stop, references.stop))
+    squares[own - queries.start, own - references.start] = np.inf
+
+
+def _where(mask):
+    """`np.nonzero`, faster for few."""
+    return np.divmod(np.flatnonzero(mask), mask.shape[1])
+
+
+def _part(limits, rows, columns):
+    """`[n, 1]` or `[1, m]` for a block."""
+    return limits[rows] if limits.shape[1] == 1 else limits[:, columns]
+
+
+def _of_pairs(limits, row, column):
+    return limits[row, 0] if limits.shape[1] == 1 else limits[0, column]
 
 
 def _mean(features, block):

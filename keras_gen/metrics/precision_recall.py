@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from keras_gen.metrics.checks import as_feature_pair, check_integer
-from keras_gen.metrics.neighbours import BLOCK, count_balls, nearest_neighbours
+from keras_gen.metrics.neighbours import BLOCK, count_pairs, nearest_neighbours
 from keras_gen.metrics.result import MetricWarning
 
 
@@ -38,9 +38,12 @@ def precision_recall(real, fake, k=3, block=BLOCK):
     """
     real, fake = _checked(real, fake, k)
     _warn_if_unequal(real, fake)
+    limits = [_radii(real, k, block)[:, None], _radii(fake, k, block)[None]]
+    counts = count_pairs(real, fake, limits, any_only=True, block=block)
+    (_, around_fakes), (around_reals, _) = counts
     return {
-        "precision": float(np.mean(count_balls(fake, real, _radii(real, k, block)) > 0)),
-        "recall": float(np.mean(count_balls(real, fake, _radii(fake, k, block)) > 0)),
+        "precision": float(np.mean(around_fakes > 0)),
+        "recall": float(np.mean(around_reals > 0)),
     }
 
 
@@ -67,10 +70,10 @@ def density_coverage(real, fake, k=5, block=BLOCK):
     """
     real, fake = _checked(real, fake, k, fakes=1)
     radii = _radii(real, k, block)
-    nearest_fakes = nearest_neighbours(real, fake, block=block)[0][:, 0]
+    [(of_reals, of_fakes)] = count_pairs(real, fake, [radii[:, None]], strict=True, block=block)
     return {
-        "density": float(np.mean(count_balls(fake, real, radii, strict=True, block=block)) / k),
-        "coverage": float(np.mean(nearest_fakes < radii)),
+        "density": float(np.mean(of_fakes) / k),
+        "coverage": float(np.mean(of_reals > 0)),
     }
 
 

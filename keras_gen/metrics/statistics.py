@@ -10,7 +10,8 @@ import numpy as np
 from keras_gen.metrics.checks import as_features
 from keras_gen.version import __version__
 
-_BLOCK = 1024
+_BLOCK = 2048
+_ROWS = 32  # of a matrix worked on at once, few enough to stay in the cache
 _FORMAT = 1
 _SAME = ("extractor", "weights", "resize")
 _PROVENANCE = (*_SAME, "source", "split")
@@ -19,7 +20,7 @@ _PROVENANCE = (*_SAME, "source", "split")
 class FeatureStatistics:
     """Number, mean and covariance of features in float64, without keeping the features.
 
-    Rows are gathered in blocks of 1,024 before they are added, so that the result depends on the
+    Rows are gathered in blocks of 2,048 before they are added, so that the result depends on the
     order of the rows but not, in a single bit, on how they were cut into batches. Blocks and
     merged statistics are joined by the pairwise formulas of Chan, Golub and LeVeque, "Updating
     Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979), which lose no digits
@@ -96,8 +97,12 @@ class FeatureStatistics:
 
     @property
     def covariance(self):
+        return self.mean_and_covariance()[1]
+
+    def mean_and_covariance(self):
+        """`(mean, covariance)`, of at least 2 rows, faster than one after the other."""
         moments = self._moments(minimum=2)
-        return moments.scatter / (moments.n - 1)
+        return moments.mean.copy(), moments.scatter / (moments.n - 1)
 
     @property
     def provenance(self):
@@ -267,10 +272,13 @@ def _combined(first, second):
     n = first.n + second.n
     difference = second.mean - first.mean
     mean = first.mean + difference * (second.n / n)
-    scatter = np.outer(difference, difference)
-    scatter *= first.n * (second.n / n)
-    scatter += first.scatter
-    scatter += second.scatter
+    scatter = np.empty_like(first.scatter)
+    for start in range(0, len(mean), _ROWS):
+        rows = slice(start, start + _ROWS)
+        part = np.multiply.outer(difference[rows], difference)
+        part *= first.n * (second.n / n)
+        part += first.scatter[rows]
+        np.add(part, second.scatter[rows], out=scatter[rows])
     return _Moments(n, mean, scatter)
 
 

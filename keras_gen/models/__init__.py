@@ -1,3 +1,4 @@
 """The models: one family a file."""
 
+from keras_gen.models.diffusion import Diffusion
 from keras_gen.models.gan import GAN

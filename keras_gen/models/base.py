@@ -16,8 +16,8 @@ from keras_gen.models.average import WeightAverages
 class GenerativeModel(keras.Model):
     """Base of the models: optimizers, stateless randomness, weight averages, saving, export.
 
-    A family gives its networks, `compile`, `train_step`, `test_step`, `loss_names` and
-    `generate_step`.
+    A family gives its networks, `compile`, `loss_names`, `generate_step` and `compute_loss`, or a
+    `train_step` and a `test_step` of its own where there are several optimizers.
 
     Args:
         image_shape: (height, width, channels).
@@ -61,7 +61,7 @@ class GenerativeModel(keras.Model):
         self.averages = WeightAverages(self.ema)
         self.continuous_data = False  # whether one iterator runs through all epochs of `fit`
         self._loss_trackers = []
-        self._generate = None
+        self._functions = {}  # compiled, by what they do
 
     # Configuration and saving
 
@@ -240,8 +240,10 @@ class GenerativeModel(keras.Model):
 
     # Randomness
 
-    def step_key(self):
-        """Key of the current training step on the current replica."""
+    def step_key(self, training=True):
+        """Key of the current training step on the current replica; a fixed one in evaluation."""
+        if not training:
+            return randomness.key(self.seed, "evaluation")
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group if context else 0
         return randomness.key(self.seed, "training", self.step.value, replica)
@@ -256,6 +258,34 @@ class GenerativeModel(keras.Model):
     @property
     def metrics(self):
         return self._loss_trackers
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The losses of a batch.
+
+        Args:
+            x: images float32 [batch, h, w, c] in [-1, 1].
+            y: labels int32 [batch], or None without classes.
+            y_pred, sample_weight: not used; Keras's signature.
+            training: whether the networks train, at the key of the training step; otherwise every
+                call draws the same.
+
+        Returns:
+            dict from each of `loss_names` to float32 [batch]. The mean of "loss" is minimized.
+        """
+        raise NotImplementedError
+
+    def train_step(self, data):
+        pixels, labels = self.unpack(data)
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            terms = self.compute_loss(pixels, labels)
+            loss = self.scaled(tf.reduce_mean(terms["loss"]), self.optimizer)
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        self.finish_step()
+        return self.report(terms)
+
+    def test_step(self, data):
+        return self.report(self.compute_loss(*self.unpack(data), training=False))
 
     def scaled(self, loss, optimizer):
         """The scalar to differentiate: the loss, scaled for replicas and for float16.
@@ -300,11 +330,11 @@ class GenerativeModel(keras.Model):
         """
         raise NotImplementedError
 
-    def generate_images(self, seed, label=None):
+    def generate_images(self, seed, label=None, **settings):
         """As `generate_step`, for any number of rows including none; uint8 [batch, h, w, c]."""
         taken = [seed] if label is None else [seed, label]
         return in_groups(
-            lambda *rows: images.to_uint8(self.generate_step(*rows)),
+            lambda *rows: images.to_uint8(self.generate_step(*rows, **settings)),
             self.generation_rows,
             taken,
             tf.TensorSpec(self.image_shape, tf.uint8),
@@ -328,25 +358,28 @@ class GenerativeModel(keras.Model):
         Raises:
             ValueError: when n is negative or no integer, seeds or labels do not fit.
         """
+        function = self.compiled_function(
+            "generate", self.generate_images, saved_model.row_signature(self.num_classes)
+        )
+        return in_batches(function, self.rows(n, labels, seed), batch_size)
+
+    def rows(self, n, labels, seed):
+        """The checked arguments of `generate` as arrays, [seeds int64 [n]] or with labels int32
+        [n] after them."""
         if not _is_integer(n) or n < 0:
             raise ValueError(f"`n` must be an integer, 0 or more. Received: n={n!r}")
         seeds = randomness.row_seeds(seed, n)
-        taken = [seeds]
         if self.num_classes:
-            taken.append(self._row_labels(labels, seeds))
-        elif labels is not None:
+            return [seeds, self._row_labels(labels, seeds)]
+        if labels is not None:
             raise ValueError(f"{self.name!r} has no classes. Received: labels={labels!r}")
-        if self._generate is None:
-            self._generate = tf.function(
-                self.generate_images,
-                input_signature=saved_model.row_signature(self.num_classes),
-                autograph=False,
-            )
-        parts = [
-            self._generate(*(tensor[i : i + batch_size] for tensor in taken)).numpy()
-            for i in range(0, max(n, 1), batch_size)
-        ]
-        return np.concatenate(parts)
+        return [seeds]
+
+    def compiled_function(self, key, function, signature):
+        """`function` as a `tf.function` of the `signature`, traced once for each `key`."""
+        if key not in self._functions:
+            self._functions[key] = tf.function(function, input_signature=signature, autograph=False)
+        return self._functions[key]
 
     def _row_labels(self, labels, seeds):
         """Checked labels int32 [n], drawn from the seeds when None."""
@@ -451,6 +484,23 @@ def _with(callbacks, *first):
 
 def _before_others(callbacks):
     return [c.before_others for c in callbacks if hasattr(c, "before_others")]
+
+
+def in_batches(function, rows, batch_size, *settings):
+    """Calls a compiled function for `batch_size` rows at a time; a NumPy array of all results.
+
+    Args:
+        function: takes parts of `rows`, then the `settings`; returns a tensor [batch, ...].
+        rows: list of arrays of the same length, 0 or more.
+        batch_size: int.
+        *settings: what every call is given besides.
+    """
+    count = len(rows[0])
+    parts = [
+        function(*(array[i : i + batch_size] for array in rows), *settings).numpy()
+        for i in range(0, max(count, 1), batch_size)
+    ]
+    return np.concatenate(parts)
 
 
 def in_groups(function, rows, tensors, row_spec):

@@ -222,7 +222,7 @@ class GAN(GenerativeModel):
 
     def test_step(self, data):
         real, labels = self.unpack(data)
-        key = randomness.key(self.seed, "evaluation")
+        key = self.step_key(training=False)
         fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
         terms = self.discriminator_terms(real, fake, labels, key, training=False)
         terms |= self.generator_terms(real, fake, labels, key, training=False)

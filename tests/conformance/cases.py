@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_gen as kg
+from keras_gen import diffusion as d
 from keras_gen import losses, models, networks
 
 
@@ -88,7 +89,43 @@ def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, **k
     )
 
 
+def unet(image_shape, num_classes, **kwargs):
+    return networks.unet.denoiser(
+        image_shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=(0,), **kwargs
+    )
+
+
+def diffusion(name, labelled, network=unet, weighted=None, **kwargs):
+    def make(image_shape, num_classes, **other):
+        return models.Diffusion(
+            image_shape,
+            num_classes,
+            network=network(image_shape, num_classes),
+            ema=0.9,
+            **{**kwargs, **other},
+        )
+
+    return Case(
+        name=f"diffusion-{name}",
+        make=make,
+        labelled=labelled,
+        progress=pixel_distance,
+        weighted=weighted or {},
+    )
+
+
 CASES = [
+    diffusion("rectified_flow", labelled=True, steps=4),
+    diffusion(
+        "ddpm",
+        labelled=False,
+        path="linear",
+        prediction="noise",
+        weighting="min_snr",
+        sampler="ddpm",
+        steps=50,
+        weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
+    ),
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
     gan("mlp-hinge", mlp_gan, labelled=True, loss="hinge"),
     gan("dcgan-non_saturating", dcgan, labelled=True, loss="non_saturating"),

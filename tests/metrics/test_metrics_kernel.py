@@ -91,6 +91,25 @@ def test_float32_features_lose_nothing():
     assert value == kernel_distance_all_pairs(real.astype(np.float64), fake.astype(np.float64))
 
 
+@pytest.mark.parametrize(
+    ("mean", "scale"), [(0, 1), (10, 1), (1000, 1), (0, 1e-8), (0, 1e14), (1, 1e10)]
+)
+@pytest.mark.parametrize("num_subsets", [3, 300])
+@pytest.mark.filterwarnings("error")
+def test_subsets_of_float32_features_keep_their_digits(mean, scale, num_subsets):
+    real, fake = gaussian(400, 64, 0, mean), gaussian(300, 64, 1, mean + 0.1)
+    real, fake = (scale * real).astype(np.float32), (scale * fake).astype(np.float32)
+    options = {"num_subsets": num_subsets, "subset_size": 60}
+    result = kernel_distance(real, fake, **options)
+    expected = kernel_distance(real.astype(np.float64), fake.astype(np.float64), **options)
+    assert result == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_set_and_itself():
+    real = gaussian(40, 5, 0)
+    assert kernel_distance_all_pairs(real, real) == kernel_distance_all_pairs(real, real.copy())
+
+
 def test_few_images_are_warned_of():
     real, fake = gaussian(2000, 4, 0), gaussian(300, 4, 1)
     with pytest.warns(MetricWarning, match="300 images are fewer than the subsets of 1,000"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_gen.metrics.neighbours import count_balls, nearest_neighbours
+from keras_gen.metrics.neighbours import count_balls, count_pairs, nearest_neighbours
 
 
 def brute_force(queries, references, k, exclude_self=False):
@@ -95,6 +95,35 @@ def test_balls_equal_brute_force(strict, block):
     inside = distances < radii if strict else distances <= radii
     counts = count_balls(queries, centers, radii, strict, block)
     np.testing.assert_array_equal(counts, inside.sum(axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("block", [150, 300, 512])
+@pytest.mark.parametrize(("k", "exclude_self"), [(1, True), (3, True), (5, False), (40, True)])
+def test_the_same_rows_on_both_sides(dtype, block, k, exclude_self):
+    features = gaussian(900, 16, 6, dtype) * np.logspace(0, -3, 16).astype(dtype) + 5
+    features = np.concatenate([features, features[:30], features[:1].repeat(100, axis=0)])
+    found = nearest_neighbours(features, features, k, exclude_self, block)
+    other = nearest_neighbours(features, features.copy(), k, exclude_self, block)
+    _, expected = brute_force(features, features, k, exclude_self)
+    np.testing.assert_array_equal(found[1], expected)
+    np.testing.assert_array_equal(found[1], other[1])
+    np.testing.assert_array_equal(found[0], other[0])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("block", [9, 500])
+def test_pairs_equal_brute_force(strict, block):
+    first, second = gaussian(130, 4, 1, np.float32), gaussian(90, 4, 2, np.float32)
+    distances = np.linalg.norm(first[:, None].astype(np.float64) - second[None], axis=2)
+    limits = [distances[:, 3:4].copy(), distances[7:8].copy()]
+    counts = count_pairs(first, second, limits, strict, block=block)
+    some = count_pairs(first, second, limits, strict, any_only=True, block=block)
+    for axis, limit in enumerate(limits):
+        inside = distances < limit if strict else distances <= limit
+        np.testing.assert_array_equal(counts[axis][0], inside.sum(axis=1))
+        np.testing.assert_array_equal(counts[axis][1], inside.sum(axis=0))
+        np.testing.assert_array_equal(some[axis][1 - axis] > 0, inside.any(axis=axis))
 
 
 def test_the_point_that_defines_a_radius_is_on_it_exactly():

@@ -1,0 +1,193 @@
+"""U-Net for diffusion (Ho et al. 2020; Dhariwal and Nichol 2021), for any image size."""
+
+import keras
+from keras import layers, ops
+
+from keras_gen.layers import Dropout, GroupNorm, TimeEmbedding
+from keras_gen.networks import inputs
+from keras_gen.networks.seeding import Initializers
+
+
+def denoiser(
+    image_shape,
+    num_classes=None,
+    width=64,
+    multipliers=(1, 2),
+    blocks=2,
+    attention=(1,),
+    patch=None,
+    activation="silu",
+    block="dense",
+    dropout=0.0,
+    condition_channels=0,
+    seed=0,
+):
+    """Noisy images and times to what is predicted, shaped as the images.
+
+    Args:
+        image_shape: (height, width, channels).
+        num_classes: where given, the network takes [image, time, label], where the label
+            `num_classes` means "no label".
+        width: channels of the first level.
+        multipliers: channels of each level, in units of `width`; each level has half the side of
+            the one before.
+        blocks: residual blocks at each level on the way down; on the way up there is one more.
+        attention: levels, counted from 0, whose blocks are followed by self-attention.
+        patch: side of the squares of pixels that are one position of the first level. None: 2 for
+            images of 16 to 47 pixels, 4 for larger ones, 1 for smaller ones. Sides that are no
+            multiple of what the levels need are padded with zeros and cropped at the end.
+        activation: name of Keras's activation.
+        block: "dense", two 3×3 convolutions, or "separable", a depthwise 3×3 convolution and two
+            1×1 convolutions with twice the channels between them.
+        dropout: fraction dropped within each block.
+        condition_channels: channels, besides the image's, that the network sees at every pixel.
+        seed: int, of the initial weights.
+
+    Returns:
+        Functional model: image float32 [batch, height, width, channels + condition_channels], time
+        float32 [batch] (and label int32 [batch]) -> float32 [batch, height, width, channels].
+    """
+    net = _Builder(Initializers(seed), activation, block, dropout)
+    if patch is None:
+        shorter = min(image_shape[:2])
+        patch = 1 if shorter < 16 else 2 if shorter < 48 else 4
+    height, columns, channels = image_shape
+    unit = patch * 2 ** (len(multipliers) - 1)
+    margins = [(-side % unit // 2, -side % unit - -side % unit // 2) for side in (height, columns)]
+
+    image = keras.Input((height, columns, channels + condition_channels), name="image")
+    time = keras.Input((), name="time")
+    taken = [image, time]
+    condition = net.dense(4 * width, TimeEmbedding(width, name="time_embedding")(time), "time_1")
+    if num_classes:
+        label = inputs.label_input()
+        taken.append(label)
+        embedding = layers.Dense(
+            4 * width,
+            use_bias=False,
+            kernel_initializer=net.initial.normal(1.0),
+            dtype="float32",
+            name="label_embedding",
+        )(inputs.one_hot(label, num_classes))
+        condition = layers.Add(name="time_and_label", dtype="float32")([condition, embedding])
+    condition = layers.Activation("silu", dtype="float32", name="condition_activation")(condition)
+    condition = net.dense(4 * width, condition, "condition")
+    net.condition = layers.Activation("silu", dtype="float32", name="condition_out")(condition)
+
+    x = image
+    if margins != [(0, 0), (0, 0)]:
+        x = layers.ZeroPadding2D(margins, name="pad")(x)
+    x = layers.Conv2D(
+        width * multipliers[0],
+        patch if patch > 1 else 3,
+        strides=patch,
+        padding="valid" if patch > 1 else "same",
+        kernel_initializer=net.initial.glorot(),
+        name="stem",
+    )(x)
+    skips = [x]
+    for level, multiplier in enumerate(multipliers):
+        if level:
+            x = layers.AveragePooling2D(2, name=f"down_{level}")(x)
+        for i in range(blocks):
+            x = net.block_at(x, width * multiplier, f"down_{level}_{i}", level in attention)
+            skips.append(x)
+    x = net.block_at(x, x.shape[-1], "middle", bool(attention))
+    for level, multiplier in reversed(list(enumerate(multipliers))):
+        for i in range(blocks + (level == 0)):
+            x = layers.Concatenate(name=f"skip_{level}_{i}")([x, skips.pop()])
+            x = net.block_at(x, width * multiplier, f"up_{level}_{i}", level in attention)
+        if level:
+            x = layers.UpSampling2D(name=f"upsample_{level}")(x)
+    x = net.activate(GroupNorm(name="out_norm")(x), "out")
+    out = net.conv(patch**2 * channels, 3, x, "out", zero=True, dtype="float32")
+    return keras.Model(taken, _assembled(out, patch, margins), name="unet")
+
+
+def _assembled(x, patch, margins):
+    """Positions of patch² pixels each, laid out as an image, without the margins."""
+    if patch > 1:
+        rows, columns, depth = x.shape[1:]
+        channels = depth // patch**2
+        x = ops.reshape(x, (-1, rows, columns, patch, patch, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        x = ops.reshape(x, (-1, rows * patch, columns * patch, channels))
+    if margins != [(0, 0), (0, 0)]:
+        x = layers.Cropping2D(margins, dtype="float32", name="crop")(x)
+    return x
+
+
+class _Builder:
+    """Adds layers that share initializers, an activation and the condition."""
+
+    def __init__(self, initial, activation, block, dropout):
+        blocks = {"dense": self._dense_block, "separable": self._separable_block}
+        if block not in blocks:
+            raise ValueError(f"`block` must be one of {sorted(blocks)}. Received: block={block!r}")
+        self.initial, self.activation, self.dropout = initial, activation, dropout
+        self.block, self.condition = blocks[block], None
+
+    def block_at(self, x, channels, name, attends):
+        """A residual block, its last layer zero at first, and self-attention where wanted."""
+        residual = self.block(x, channels, name)
+        if x.shape[-1] != channels:
+            x = self.conv(channels, 1, x, f"{name}_shortcut", bias=False)
+        x = layers.Add(name=name)([x, residual])
+        return self._attention(x, f"{name}_attention") if attends else x
+
+    def _dense_block(self, x, channels, name):
+        h = self.activate(GroupNorm(name=f"{name}_norm_1")(x), f"{name}_1")
+        h = self.conv(channels, 3, h, f"{name}_1", bias=False)
+        modulation = self.dense(2 * channels, self.condition, f"{name}_modulation", zero=True)
+        h = self.activate(GroupNorm(name=f"{name}_norm_2")(h, modulation), f"{name}_2")
+        h = self._dropped(h, name)
+        return self.conv(channels, 3, h, f"{name}_2", zero=True)
+
+    def _separable_block(self, x, channels, name):
+        h = layers.DepthwiseConv2D(
+            3, padding="same", depthwise_initializer=self.initial.glorot(), name=f"{name}_depthwise"
+        )(x)
+        modulation = self.dense(2 * x.shape[-1], self.condition, f"{name}_modulation", zero=True)
+        h = GroupNorm(name=f"{name}_norm")(h, modulation)
+        h = self.activate(self.conv(2 * channels, 1, h, f"{name}_1"), f"{name}_1")
+        h = self._dropped(h, name)
+        return self.conv(channels, 1, h, f"{name}_2", zero=True)
+
+    def _attention(self, x, name, head_dim=64):
+        rows, columns, channels = x.shape[1:]
+        h = GroupNorm(name=f"{name}_norm")(x)
+        h = layers.Reshape((rows * columns, channels), name=f"{name}_tokens")(h)
+        h = layers.MultiHeadAttention(
+            max(1, channels // head_dim),
+            min(channels, head_dim),
+            kernel_initializer=self.initial.glorot(),
+            use_bias=False,
+            name=f"{name}_heads",
+        )(h, h)
+        h = layers.Dense(
+            channels, kernel_initializer="zeros", use_bias=False, name=f"{name}_output"
+        )(h)
+        h = layers.Reshape((rows, columns, channels), name=f"{name}_image")(h)
+        return layers.Add(name=name)([x, h])
+
+    def _dropped(self, x, name):
+        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
+
+    def activate(self, x, name):
+        return layers.Activation(self.activation, name=f"{name}_activation")(x)
+
+    def conv(self, channels, size, x, name, zero=False, bias=True, **kwargs):
+        initializer = "zeros" if zero else self.initial.glorot()
+        return layers.Conv2D(
+            channels,
+            size,
+            padding="same",
+            use_bias=bias,
+            kernel_initializer=initializer,
+            name=f"{name}_conv",
+            **kwargs,
+        )(x)
+
+    def dense(self, units, x, name, zero=False):
+        initializer = "zeros" if zero else self.initial.glorot()
+        return layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name)(x)

@@ -1,0 +1,289 @@
+"""`Diffusion`: what the conformance suite does not ask of every model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gen as kg
+from keras_gen import diffusion as d
+from tests.conformance.cases import digits, one_step
+
+SHAPE = (8, 8, 1)
+
+
+def network(num_classes=None, **kwargs):
+    return kg.networks.unet.denoiser(
+        SHAPE,
+        num_classes,
+        **{"width": 8, "multipliers": (1,), "blocks": 1, "attention": (), **kwargs},
+    )
+
+
+def zero_network():
+    """Puts out zeros, whatever it sees."""
+    image, time = keras.Input(SHAPE), keras.Input(())
+    return keras.Model([image, time], keras.layers.Rescaling(0.0)(image))
+
+
+def lively(model):
+    """The model with weights that are not zero where they begin as zero."""
+    random = np.random.default_rng(0)
+    for average, weight in model.averages.pairs:
+        value = np.asarray(weight) + 0.1 * random.normal(size=weight.shape)
+        weight.assign(value)
+        average.assign(value)
+    return model
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return lively(kg.models.Diffusion(SHAPE, 10, network(10), steps=3))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return lively(kg.models.Diffusion(SHAPE, network=network(), steps=3))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return digits(SHAPE).take(5, seed=0)[0]
+
+
+@pytest.mark.parametrize("path", d.PATHS)
+@pytest.mark.parametrize("prediction", d.PREDICTIONS)
+@pytest.mark.parametrize("weighting", d.WEIGHTINGS)
+def test_every_path_prediction_and_weighting_has_a_finite_loss(path, prediction, weighting):
+    model = kg.models.Diffusion(
+        SHAPE, network=zero_network(), path=path, prediction=prediction, weighting=weighting
+    )
+    x = tf.constant(next(iter(digits(SHAPE, False).batches(16, seed=0))))
+    terms = model.compute_loss(x)
+    assert terms["loss"].shape == (16,)
+    assert np.isfinite(terms["loss"]).all() and (terms["loss"].numpy() > 0).all()
+
+
+def test_the_loss_is_the_weighted_squared_error_of_the_target():
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), path="cosine", prediction="data")
+    x = next(iter(digits(SHAPE, False).batches(16, seed=0)))
+    # the network says 0, the target is x
+    expected = np.mean(np.square(x), axis=(1, 2, 3))
+    np.testing.assert_allclose(model.compute_loss(x)["loss"], expected, rtol=1e-5)
+
+
+def test_labels_are_left_out_of_the_given_share():
+    image, time = keras.Input(SHAPE), keras.Input(())
+    label = keras.Input((), dtype="int32")
+    seen = keras.ops.cast(keras.ops.equal(label, 10), "float32")[:, None, None, None]
+    model = kg.models.Diffusion(
+        SHAPE,
+        10,
+        keras.Model([image, time, label], 0.0 * image + 1e3 * seen),
+        prediction="data",
+        label_dropout=0.25,
+    )
+    x = tf.zeros([4000, *SHAPE])
+    labels = tf.zeros([4000], tf.int32)
+    dropped = model.compute_loss(x, labels)["loss"].numpy() > 1
+    assert abs(dropped.mean() - 0.25) < 0.03
+    assert not (model.compute_loss(x, labels, training=False)["loss"].numpy() > 1).any()
+
+
+@pytest.mark.parametrize("sampler", d.SAMPLERS)
+def test_every_sampler_generates_and_rows_stand_alone(plain, sampler):
+    images = plain.generate(18, sampler=sampler, seed=3)
+    assert images.shape == (18, *SHAPE) and images.std() > 0
+    seeds = 3 * 2**32 + np.arange(18)
+    np.testing.assert_array_equal(plain.generate(1, sampler=sampler, seed=seeds[17:]), images[17:])
+
+
+def test_a_function_can_be_the_sampler(plain):
+    def stochastic(*args, **kwargs):
+        return d.ddim(*args, eta=1.0, **kwargs)
+
+    assert (plain.generate(2, sampler=stochastic) != plain.generate(2, sampler="ddim")).any()
+
+
+def test_new_numbers_of_steps_and_scales_trace_nothing():
+    model = lively(kg.models.Diffusion(SHAPE, 10, network(10)))
+    for steps, scale in ((2, 2.0), (3, 2.0), (5, 0.5)):
+        model.generate(3, 1, steps=steps, guidance_scale=scale, guidance_interval=(0, 0.1 * scale))
+    (function,) = model._functions.values()
+    assert function.experimental_get_tracing_count() == 1
+
+
+def test_guidance(labelled):
+    def made(**how):
+        return labelled.generate(4, [0, 1, 2, 3], **how).astype(int)
+
+    plain = made()
+    assert (made(guidance_scale=4.0) != plain).any()
+    # outside of the interval there is no guidance
+    outside = made(guidance_scale=4.0, guidance_interval=(2, 3))
+    assert abs(outside - plain).max() <= 1
+    # 0 ignores the labels
+    nothing = made(guidance_scale=0.0)
+    others = labelled.generate(4, [9, 8, 7, 6], guidance_scale=0.0).astype(int)
+    assert abs(nothing - others).max() <= 1
+    assert (plain != labelled.generate(4, [9, 8, 7, 6])).any()
+
+
+def test_progress_counts_every_step_of_every_group(plain):
+    ticks = []
+    images = plain.generate(20, batch_size=10, progress=lambda *tick: ticks.append(tick))
+    assert ticks == [(i, 6) for i in range(1, 7)]
+    np.testing.assert_array_equal(images, plain.generate(20))
+
+
+# Control
+
+
+def test_inpaint_draws_the_masked_part_alone(labelled, pictures):
+    mask = np.zeros(SHAPE[:2], bool)
+    mask[4:] = True
+    drawn = labelled.inpaint(pictures, mask, labels=3, repeats=2)
+    np.testing.assert_array_equal(drawn[:, :4], pictures[:, :4])
+    assert (drawn[:, 4:] != pictures[:, 4:]).any()
+    masks = np.stack([mask] * 5)
+    np.testing.assert_array_equal(drawn, labelled.inpaint(pictures, masks, labels=3, repeats=2))
+    none = np.zeros_like(mask)
+    np.testing.assert_array_equal(labelled.inpaint(pictures, none, labels=3), pictures)
+
+
+def test_inpaint_is_exported(labelled, pictures, tmp_path):
+    labelled.export(tmp_path / "1", verbose=False)
+    endpoint = tf.saved_model.load(tmp_path / "1").signatures["inpaint"]
+    mask = np.zeros((5, *SHAPE[:2]), bool)
+    mask[:, :, 4:] = True
+    seeds, labels = np.arange(5), np.array([0, 1, 2, 3, 4], np.int32)
+    answer = endpoint(
+        image=tf.constant(pictures),
+        mask=tf.constant(mask),
+        seed=tf.constant(seeds, tf.int64),
+        label=tf.constant(labels),
+    )
+    expected = labelled.inpaint(pictures, mask, labels, seed=seeds)
+    np.testing.assert_array_equal(answer["images"], expected)
+
+
+def test_image_to_image_goes_from_the_picture_to_a_new_image(plain, pictures):
+    np.testing.assert_array_equal(plain.image_to_image(pictures, 0.0), pictures)
+    np.testing.assert_array_equal(
+        plain.image_to_image(pictures, 1.0, seed=4), plain.generate(5, seed=4)
+    )
+    near, far = (
+        np.abs(plain.image_to_image(pictures, s, steps=10).astype(int) - pictures).mean()
+        for s in (0.1, 0.8)
+    )
+    assert near < far
+
+
+def test_interpolation_ends_at_the_pictures(pictures):
+    # A data prediction of 0 takes every image along a straight line: noise and image are alike.
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), prediction="data")
+    between = model.interpolate(pictures[:2], pictures[2:4], 5, steps=40)
+    assert between.shape == (2, 5, *SHAPE)
+    assert (between[:, 0] == between[:, 0].flatten()[0]).all()  # the estimate of x_0 is 0
+
+
+def test_mixing_with_weight_0_is_the_first_class(labelled):
+    mixed = labelled.mix_classes(1, 7, [0.0, 0.5, 1.0], seed=2).astype(int)
+    first, second = (labelled.generate(3, c, seed=2).astype(int) for c in (1, 7))
+    assert abs(mixed[0] - first[0]).max() <= 1
+    assert abs(mixed[2] - second[2]).max() <= 1
+    assert (mixed[1] != first[1]).any() and (mixed[1] != second[1]).any()
+
+
+# Likelihood
+
+
+def test_log_likelihood_of_a_network_that_says_zero(pictures):
+    """Its density is normal: x is noise alone, of the deviation at which the ODE starts."""
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), prediction="data")
+    found = model.log_likelihood(pictures, steps=200, probes=1)
+    times = d.logsnr(model.noise_path, 201).numpy()
+    sigma = float(model.noise_path.sigma(times[-2]) / model.noise_path.alpha(times[-2]))
+    x = pictures.reshape(5, -1) / 127.5 - 1
+    nats = -0.5 * np.sum((x / sigma) ** 2, 1) - 64 * np.log(sigma * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(found["log_likelihood"], nats, rtol=0.05)
+    bits = -found["log_likelihood"] / (64 * np.log(2)) + np.log2(127.5)
+    np.testing.assert_allclose(found["bits_per_dimension"], bits, rtol=1e-5)
+
+
+def test_the_bound_is_the_sum_of_its_terms(pictures):
+    model = kg.models.Diffusion(SHAPE, network=network(), path=d.Linear(20), prediction="noise")
+    bound = model.variational_bound(pictures, batch_size=2)
+    assert bound["steps"].shape == (5, 19)
+    total = bound["prior"] + bound["steps"].sum(1) + bound["decoder"]
+    np.testing.assert_allclose(bound["total"], total, rtol=1e-5)
+    assert (bound["prior"] > 0).all() and (bound["steps"] >= 0).all()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"path": "straight"}, "path='straight'"),
+        ({"prediction": "score"}, "prediction='score'"),
+        ({"label_dropout": 1.0}, "label_dropout=1.0"),
+        ({"steps": 0}, "steps=0"),
+        ({"sampler": "magic"}, "sampler='magic'"),
+        ({"sampler": d.heun}, "must be names"),
+        ({"guidance_scale": 2.0}, "needs a model with classes"),
+        ({"network": network(10)}, "must take \\[image, time\\]"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kg.models.Diffusion(SHAPE, **{"network": zero_network(), **arguments})
+
+
+def test_a_network_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"images \(8, 9, 1\)"):
+        kg.models.Diffusion((8, 9, 1), network=zero_network())
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m, p: m.generate(2, steps=1.5), "steps=1.5"),
+        (lambda m, p: m.generate(2, guidance_scale=-1.0), "must not be negative"),
+        (lambda m, p: m.generate(2, guidance_interval=(1,)), "must be \\(low, high\\)"),
+        (
+            lambda m, p: m.inpaint(p, np.zeros((8, 8))),
+            "masks of shape \\(8, 8\\) and dtype float64",
+        ),
+        (lambda m, p: m.inpaint(p, np.zeros((8, 9), bool)), "masks of shape \\(8, 9\\)"),
+        (lambda m, p: m.inpaint(p[:, :4], np.zeros((8, 8), bool)), "pictures of shape"),
+        (lambda m, p: m.image_to_image(p, 1.5), "strength=1.5"),
+        (lambda m, p: m.image_to_image(p / 255), "dtype=float64"),
+        (lambda m, p: m.interpolate(p[:2], p[:3], 4), "2 and 3 images"),
+        (lambda m, p: m.mix_classes(1, 2, [0.5]), "no classes"),
+    ],
+)
+def test_bad_calls_are_named(plain, pictures, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(plain, pictures)
+
+
+def test_works_with_no_further_argument():
+    model = kg.models.Diffusion((28, 28, 1))
+    assert model.network.output_shape == (None, 28, 28, 1)
+    model.compile(run_eagerly=True)
+    assert model.optimizer.global_clipnorm == 1
+
+
+def test_gradient_accumulation_averages_micro_batches():
+    source = digits(SHAPE, labelled=False)
+    model = kg.models.Diffusion(SHAPE, network=network())
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    before = [np.asarray(w) for w in model.network.trainable_weights]
+    batch = next(iter(source.batches(16, seed=0)))
+    one_step(model, batch)
+    for a, b in zip(before, model.network.trainable_weights):
+        np.testing.assert_array_equal(a, b)
+    one_step(model, batch)
+    assert any((a != np.asarray(b)).any() for a, b in zip(before, model.network.trainable_weights))

@@ -1,0 +1,111 @@
+"""What the training scripts share: flags for data, training and output, and the call of `fit`."""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import keras_gen as kg
+
+
+def parser(description):
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def add_data(to):
+    data = to.add_argument_group("data")
+    data.add_argument("--data", default="digits", help="digits, a TFDS name, a folder or an .npz")
+    data.add_argument("--data-dir", help="folder of the prepared TFDS data sets")
+    data.add_argument("--split", default="train")
+    data.add_argument("--image-size", type=int, nargs="+", help="one side, or height and width")
+    data.add_argument("--channels", type=int, choices=(1, 3))
+    data.add_argument("--unconditional", action="store_true", help="leave the labels out")
+
+
+def add_training(to, **defaults):
+    """Flags of training, with the defaults of the recipe; returns the group for more of them."""
+    training = to.add_argument_group("training")
+    training.add_argument("--batch-size", type=int)
+    training.add_argument("--epochs", type=int)
+    training.add_argument("--images", type=int, help="train on so many images; sets --epochs")
+    training.add_argument("--steps-per-epoch", type=int, help="batches an epoch; None: all data")
+    training.add_argument("--learning-rate", type=float)
+    training.add_argument("--ema", type=float, help="decay of the weight average")
+    training.add_argument("--seed", type=int)
+    training.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    training.add_argument("--steps-per-execution", type=int)
+    training.add_argument("--jit-compile", action="store_true")
+    training.add_argument("--strategy", choices=("none", "mirrored", "multiworker"))
+    to.set_defaults(
+        **{
+            "batch_size": 128,
+            "epochs": 20,
+            "learning_rate": 2e-4,
+            "ema": 0.999,
+            "seed": 0,
+            "precision": "float32",
+            "steps_per_execution": 1,
+            "strategy": "none",
+            **defaults,
+        }
+    )
+    return training
+
+
+def add_output(to, run_dir):
+    output = to.add_argument_group("output")
+    output.add_argument("--run-dir", default=run_dir, help="grids, logs, checkpoints, model")
+    output.add_argument("--export-dir", help="such as saved_models/mnist; SavedModel versions")
+    output.add_argument("--sample-every", type=int, default=1, help="epochs from grid to grid")
+    output.add_argument("--gif", action="store_true", help="an animation of the training")
+
+
+def train(args, build):
+    """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
+
+    Args:
+        args: of the parser.
+        build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
+            many steps the training will take.
+    """
+    strategy = {
+        "none": contextlib.nullcontext,
+        "mirrored": lambda: tf.distribute.MirroredStrategy().scope(),
+        "multiworker": lambda: tf.distribute.MultiWorkerMirroredStrategy().scope(),
+    }[args.strategy]()  # before anything else starts TensorFlow
+    keras.config.set_dtype_policy(args.precision)
+
+    size = args.image_size and (args.image_size[0], args.image_size[-1])
+    source = kg.data.load(
+        args.data, args.split, image_size=size, channels=args.channels, data_dir=args.data_dir
+    )
+    batches = source.batches(args.batch_size, seed=args.seed)
+    steps = args.steps_per_epoch or len(batches)
+    epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs
+    with strategy:
+        num_classes = None if args.unconditional else source.num_classes
+        model = build(args, source, num_classes, steps * epochs)
+
+    callbacks = [
+        kg.callbacks.SampleGrid(args.run_dir, every=args.sample_every, gif=args.gif),
+        kg.callbacks.LearningRates(args.run_dir),
+        keras.callbacks.TerminateOnNaN(),
+        kg.callbacks.Resume(args.run_dir),
+    ]
+    if kg.callbacks.is_chief(model):
+        callbacks.insert(0, keras.callbacks.TensorBoard(f"{args.run_dir}/logs"))
+    if args.export_dir:
+        callbacks.append(kg.callbacks.ExportSavedModel(args.export_dir))
+    history = model.fit(
+        batches, epochs=epochs, steps_per_epoch=args.steps_per_epoch, callbacks=callbacks
+    )
+    if not kg.callbacks.is_chief(model):
+        return
+    model.save(f"{args.run_dir}/model.keras")
+    Path(args.run_dir, "metrics.json").write_text(json.dumps(history.history, indent=1))
+    print(f"Sample grids, TensorBoard logs, metrics and the model are in {args.run_dir}")

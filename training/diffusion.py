@@ -1,0 +1,91 @@
+"""Trains a diffusion or flow model: `python training/diffusion.py --data mnist`.
+
+The default is a rectified flow. DDPM is `--path linear --prediction noise --timesteps 1000`, and
+samples as they did with `--sampler ddpm --steps 1000`. Running the same command again continues
+where it stopped.
+"""
+
+import common
+import keras
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--path", choices=kg.diffusion.PATHS, default="rectified_flow")
+    model.add_argument("--timesteps", type=int, help="steps of the linear or the cosine path")
+    model.add_argument("--prediction", choices=kg.diffusion.PREDICTIONS, help="None: the path's")
+    model.add_argument("--weighting", choices=kg.diffusion.WEIGHTINGS, default="uniform")
+    model.add_argument("--times", choices=kg.diffusion.TIME_SAMPLERS, help="None: the path's")
+    model.add_argument("--label-dropout", type=float, default=0.1)
+    model.add_argument("--width", type=int, default=64, help="channels")
+    model.add_argument("--multipliers", type=int, nargs="+", default=[1, 2], help="of each level")
+    model.add_argument("--blocks", type=int, default=1, help="at each level")
+    model.add_argument("--attention", type=int, nargs="*", default=[1], help="levels that attend")
+    model.add_argument("--patch", type=int, help="pixels to a position; None: by the image's size")
+    model.add_argument("--block", choices=("dense", "separable"), default="dense")
+    model.add_argument("--dropout", type=float, default=0.0)
+
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--sampler", choices=kg.diffusion.SAMPLERS, default="heun")
+    sampling.add_argument("--steps", type=int, default=12, help="of the sampler")
+    sampling.add_argument("--guidance-scale", type=float, default=1.0)
+
+    training = common.add_training(parser, learning_rate=1e-3)
+    training.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
+    training.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
+    training.add_argument("--clip-norm", type=float, default=1.0)
+    common.add_output(parser, "runs/diffusion")
+    return parser.parse_args()
+
+
+def build(args, source, num_classes, steps):
+    path = kg.diffusion.get_path(args.path)
+    if args.timesteps:
+        path = type(path)(timesteps=args.timesteps)
+    network = kg.networks.unet.denoiser(
+        source.image_shape,
+        num_classes,
+        width=args.width,
+        multipliers=args.multipliers,
+        blocks=args.blocks,
+        attention=args.attention,
+        patch=args.patch,
+        block=args.block,
+        dropout=args.dropout,
+        seed=args.seed,
+    )
+    model = kg.models.Diffusion(
+        source.image_shape,
+        num_classes,
+        network,
+        path=path,
+        prediction=args.prediction,
+        weighting=args.weighting,
+        times=args.times,
+        label_dropout=args.label_dropout,
+        sampler=args.sampler,
+        steps=args.steps,
+        guidance_scale=args.guidance_scale,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    warmup = max(1, min(args.warmup, steps // 10))
+    last = 0.0 if args.schedule == "cosine" else 1.0
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warmup), last, warmup_target=args.learning_rate, warmup_steps=warmup
+    )
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=args.clip_norm),
+        steps_per_execution=args.steps_per_execution,
+        jit_compile=args.jit_compile or "auto",
+    )
+    return model
+
+
+if __name__ == "__main__":
+    common.train(arguments(), build)
