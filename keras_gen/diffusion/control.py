@@ -25,6 +25,7 @@ def inpaint(sampler, denoise, path, x, times, known, mask, draw, repeats=1, call
 
     After each step what is known is put in place, at the noise of the step's end. Repeats noise the
     result again and do the step anew, which lets the drawn part find its match with the known one.
+    They also add up the errors of large steps: with few steps, a few repeats are best.
 
     Args:
         sampler: one of `samplers`; each step is a run of its own, so that methods of several steps

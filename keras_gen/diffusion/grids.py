@@ -7,7 +7,7 @@ of integer steps made elsewhere is as good: step n of 0..T-1 is time (n + 1) / T
 
 import tensorflow as tf
 
-from keras_gen.diffusion.strategies import resolve_function
+from keras_gen.strategies import resolve_function
 
 
 def uniform(path, steps):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.diffusion.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, positive, resolve
 
 # Where the log-SNR of a path is unbounded, grids that are laid out in it keep to these ends: as
 # noisy as EDM's largest sigma of 80 on data of deviation 0.5, as clean as its smallest, 0.002.

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen.diffusion.paths import combine, rows_like
-from keras_gen.diffusion.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, positive, resolve
 
 
 class Prediction(Strategy):

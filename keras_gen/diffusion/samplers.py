@@ -26,7 +26,7 @@ No sampler evaluates `denoise` at sigma = 0.
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.diffusion.strategies import resolve_function
+from keras_gen.strategies import resolve_function
 
 
 def ddim(denoise, path, x, times, draw=None, callback=None, eta=0.0):

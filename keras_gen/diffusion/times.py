@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
-from keras_gen.diffusion.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, positive, resolve
 
 
 class TimeSampler(Strategy):

@@ -9,7 +9,7 @@ weighting means the same for every prediction on every path.
 import keras
 import tensorflow as tf
 
-from keras_gen.diffusion.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, positive, resolve
 
 
 class Weighting(Strategy):

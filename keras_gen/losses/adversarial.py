@@ -7,8 +7,10 @@ returned is float32 [batch], one value for each example, to be averaged by the c
 import keras
 import tensorflow as tf
 
+from keras_gen.strategies import Strategy, resolve
 
-class AdversarialLoss:
+
+class AdversarialLoss(Strategy):
     """Base of the adversarial losses.
 
     `pairs_real` says that the generator's loss looks at the logits of real images too.
@@ -23,13 +25,6 @@ class AdversarialLoss:
     def generator(self, fake, real=None):
         """Loss of the generator, [batch]; `real` is given where `pairs_real` is set."""
         raise NotImplementedError
-
-    def get_config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -130,11 +125,4 @@ def get_adversarial_loss(identifier):
     Raises:
         ValueError: when it is neither.
     """
-    if isinstance(identifier, AdversarialLoss):
-        return identifier
-    if isinstance(identifier, str) and identifier in ADVERSARIAL_LOSSES:
-        return ADVERSARIAL_LOSSES[identifier]()
-    raise ValueError(
-        f"`loss` must be one of {sorted(ADVERSARIAL_LOSSES)} or an `AdversarialLoss`. "
-        f"Received: loss={identifier!r}"
-    )
+    return resolve(identifier, ADVERSARIAL_LOSSES, AdversarialLoss, "loss")

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
+from keras_gen.strategies import Strategy
 
 
 def squared_gradient_norm(discriminate, images):
@@ -20,7 +21,7 @@ def squared_gradient_norm(discriminate, images):
     return tf.reduce_sum(tf.square(gradient), axis=list(range(1, images.shape.rank)))
 
 
-class Penalty:
+class Penalty(Strategy):
     """Base of the penalties; `name` is what its term is called in the training history."""
 
     name = None
@@ -35,10 +36,6 @@ class Penalty:
 
     def get_config(self):
         return {"weight": self.weight}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("keras_gen")

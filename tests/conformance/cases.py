@@ -123,7 +123,7 @@ CASES = [
         prediction="noise",
         weighting="min_snr",
         sampler="ddpm",
-        steps=50,
+        steps=16,
         weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
     ),
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),

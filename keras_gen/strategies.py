@@ -1,4 +1,4 @@
-"""What paths, predictions, weightings and time samplers have in common: a config and a name."""
+"""What losses, penalties, paths, predictions and the like share: a config and a name."""
 
 
 class Strategy:

@@ -1,0 +1,187 @@
+"""Quality at equal wall-clock: `kg.models.Diffusion` beside diffusers' UNet2DModel.
+
+    python benchmarks/diffusion_quality.py --data-dir <prepared TFDS sets> --python <peer's python>
+
+Both train for the same minutes on the same images without labels, one after the other with nothing
+beside, and sample as many images; the features are those of the small classifier trained on the
+data. The time of the first step, in which graphs are compiled, is not counted. The peer's
+environment: `pip install torch==2.13.0 diffusers==0.42.1`. Writes diffusion_quality.md, and
+docs/diffusion_<data>.png.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from timing import table
+
+import keras_gen as kg
+
+HERE = Path(__file__).resolve().parent
+
+
+def trained(source, minutes, batch_size, learning_rate, seed, **network):
+    """A model trained for so many minutes, and what is to be told of it."""
+    model = kg.models.Diffusion(
+        source.image_shape,
+        network=kg.networks.unet.denoiser(source.image_shape, seed=seed, **network),
+        seed=seed,
+    )
+    model.compile(keras.optimizers.Adam(learning_rate, global_clipnorm=1.0))
+    batches = source.batches(batch_size, seed=seed)
+
+    class Clock(keras.callbacks.Callback):
+        """Cosine decay over the budget, at whose end training ends."""
+
+        begin, count = None, 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            now = time.perf_counter()
+            if self.begin is None:
+                self.begin = now
+                return
+            self.count += 1
+            progress = (now - self.begin) / (60 * minutes)
+            rate = min(1, progress / 0.03) * 0.5 * (1 + math.cos(math.pi * min(1, progress)))
+            self.model.optimizer.learning_rate = learning_rate * rate
+            if progress >= 1:
+                self.seconds = now - self.begin
+                self.model.stop_training = True
+                raise _Over
+
+    clock = Clock()
+    with contextlib.suppress(_Over):
+        model.fit(batches, epochs=10_000, callbacks=[clock], verbose=0)
+    return model, {
+        "parameters": model.network.count_params(),
+        "precision": "float32",
+        "training_seconds": clock.seconds,
+        "images": clock.count * batch_size,
+    }
+
+
+class _Over(Exception):
+    """The budget is used up."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"])
+    parser.add_argument("--data-dir")
+    parser.add_argument("--python", help="of an environment with torch and diffusers")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--block", default="dense")
+    parser.add_argument("--samplers", nargs="+", default=["heun:8", "heun:12", "dpmpp_2m:12"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", help="JSON file of what is measured already")
+    args = parser.parse_args()
+
+    kept = Path(args.results) if args.results else None
+    results = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    for name in args.data:
+        labelled = kg.data.load(name, data_dir=args.data_dir)
+        pixels, _labels = labelled.take(len(labelled), seed=0)
+        source = kg.data.load(pixels)
+        extractor = kg.metrics.train_extractor(labelled)
+        held_out = kg.data.load(name, "test", data_dir=args.data_dir).take(args.count, seed=0)[0]
+        real = kg.metrics.FeatureStatistics.of(extractor(pixels).features)
+
+        def distance(images, real=real, extractor=extractor):
+            return kg.metrics.frechet_distance(real, extractor(images).features)
+
+        rows = results.setdefault(name, {})
+        rows["floor"] = distance(held_out)
+        if "ours" not in rows:
+            model, record = trained(
+                source,
+                args.minutes,
+                args.batch_size,
+                args.learning_rate,
+                args.seed,
+                width=args.width,
+                block=args.block,
+            )
+            record["samples"] = {}
+            for sampler in args.samplers:
+                kind, steps = sampler.split(":")
+                model.generate(16, sampler=kind, steps=int(steps))  # compiled here
+                begin = time.perf_counter()
+                images = model.generate(args.count, sampler=kind, steps=int(steps), seed=args.seed)
+                seconds = time.perf_counter() - begin
+                record["samples"][sampler] = [distance(images), args.count / seconds]
+                if sampler == args.samplers[0]:
+                    picture = kg.images.grid(images[:100], columns=10, scale=2)
+                    provenance = kg.images.Provenance(model.name, args.seed, model.weights_hash())
+                    path = HERE.parent / "docs" / f"diffusion_{name}.png"
+                    kg.images.write_png(path, picture, provenance)
+            rows["ours"] = record
+            model.save(f"/tmp/diffusion_{name}.keras")
+        if "theirs" not in rows and args.python:
+            with tempfile.TemporaryDirectory() as folder:
+                data, samples = f"{folder}/data.npz", f"{folder}/samples.npz"
+                np.savez(data, images=pixels)
+                command = [args.python, HERE / "diffusers_baseline.py", data, samples]
+                command += ["--minutes", args.minutes, "--count", args.count]
+                command += ["--batch-size", args.batch_size, "--seed", args.seed]
+                subprocess.run(list(map(str, command)), check=True)
+                made = np.load(samples)
+                record = json.loads(str(made["record"]))
+                record["samples"] = {
+                    key.replace("_", ":"): [distance(made[key]), args.count / seconds]
+                    for key, seconds in record.pop("sampling_seconds").items()
+                }
+                rows["theirs"] = record
+        if kept:
+            kept.write_text(json.dumps(results))
+    text = report(results, args)
+    (HERE / "diffusion_quality.md").write_text(text)
+    print(text)
+
+
+def report(results, args):
+    lines = [
+        "# Diffusion: quality at equal wall-clock",
+        "",
+        f"`python benchmarks/diffusion_quality.py --minutes {args.minutes:g}`: training of the "
+        f"same minutes on the same unlabelled images, batch {args.batch_size}, seed {args.seed}; "
+        f"Fréchet distance of n = {args.count:,} images to all training images on the features of "
+        "the small classifier trained on the data; the floor is that of as many test images. The "
+        f"peer is diffusers 0.42.1's "
+        "UNet2DModel. "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}, 2 processors.",
+    ]
+    names = {"ours": "`kg.models.Diffusion`", "theirs": "diffusers"}
+    for data, rows in results.items():
+        lines += ["", f"## {data}", "", f"Floor: {rows['floor']:.4f}.", ""]
+        best = min(v[0] for v in rows["theirs"]["samples"].values()) if "theirs" in rows else None
+        header = ["model", "parameters", "precision", "images trained", "images/s"]
+        header += ["sampler", "Fréchet distance", "part of the peer's best", "samples/s"]
+        body = []
+        for key, name in names.items():
+            if key in rows:
+                row = rows[key]
+                speed = row["images"] / row["training_seconds"]
+                for sampler, (value, rate) in row["samples"].items():
+                    part = f"1/{best / value:.1f}" if best else ""
+                    body.append(
+                        [name, f"{row['parameters']:,}", row["precision"], f"{row['images']:,}"]
+                        + [f"{speed:.0f}", sampler, f"{value:.3f}", part, f"{rate:.1f}"]
+                    )
+        lines.append(table(header, body))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
