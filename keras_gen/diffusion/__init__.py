@@ -45,6 +45,7 @@ from keras_gen.diffusion.predictions import (
 )
 from keras_gen.diffusion.samplers import (
     SAMPLERS,
+    consistency,
     ddim,
     ddpm,
     dpmpp_2m,

@@ -140,7 +140,31 @@ def dpmpp_2m(denoise, path, x, times, draw=None, callback=None):
     return _iterate(step, denoise, x, times, callback, memory)
 
 
-SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "heun": heun, "dpmpp_2m": dpmpp_2m}
+def consistency(denoise, path, x, times, draw=None, callback=None):
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1), for consistency models.
+
+    There `denoise` is no mean: it says where the probability-flow ODE ends. Each step jumps to that
+    end and goes back with fresh noise, so that one step alone is enough and adds none.
+
+    Raises:
+        ValueError: when there is no `draw`.
+    """
+    _check_draw("consistency", draw)
+
+    def step(i, t, s, x, data, memory):
+        return _sum(x.dtype, (path.alpha(s), data), (path.sigma(s), draw(i))), memory
+
+    return _iterate(step, denoise, x, times, callback)
+
+
+SAMPLERS = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "consistency": consistency,
+}
 
 
 def get_sampler(identifier):

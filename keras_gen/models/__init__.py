@@ -1,4 +1,5 @@
 """The models: one family a file."""
 
+from keras_gen.models.consistency import ConsistencyModel
 from keras_gen.models.diffusion import Diffusion
 from keras_gen.models.gan import GAN

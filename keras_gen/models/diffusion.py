@@ -153,18 +153,23 @@ class Diffusion(GenerativeModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         key = self.step_key(training)
-        batch = tf.shape(x)[0]
-        noise = randomness.normal([batch, *self.image_shape], randomness.key(key, "noise"))
-        t = self.times([batch], randomness.key(key, "times"))
-        if self.num_classes and training and self.label_dropout:
-            dropped = randomness.uniform([batch], randomness.key(key, "labels"))
-            y = tf.where(dropped < self.label_dropout, self.num_classes, y)
+        t = self.times([tf.shape(x)[0]], randomness.key(key, "times"))
+        noise, y = self.noise_and_labels(x, y, key, training)
         noisy = self.noise_path.mix(x, noise, t)
         with randomness.scope(randomness.key(key, "network")):
             output = self.predict_at(self.network, noisy, t, y, training)
         target = self.prediction.target(self.noise_path, x, noise, t)
         error = tf.reduce_mean(tf.square(output - target), [1, 2, 3])
         return {"loss": self.weighting(self.noise_path, self.prediction, t) * error}
+
+    def noise_and_labels(self, x, y, key, training):
+        """Noise shaped as the images x, and the labels y, some of them left out in training."""
+        batch = tf.shape(x)[0]
+        noise = randomness.normal([batch, *self.image_shape], randomness.key(key, "noise"))
+        if self.num_classes and training and self.label_dropout:
+            dropped = randomness.uniform([batch], randomness.key(key, "labels"))
+            y = tf.where(dropped < self.label_dropout, self.num_classes, y)
+        return noise, y
 
     def predict_at(self, network, x, t, label=None, training=False):
         """The output of a network, float32 [batch, h, w, c], for x at the times t [batch]."""

@@ -1,6 +1,9 @@
-"""Inputs that the networks of several families share."""
+"""Inputs and outputs that the networks of several families share."""
 
 import keras
+from keras import layers, ops
+
+from keras_gen.layers import TimeEmbedding
 
 
 def label_input():
@@ -20,3 +23,66 @@ def one_hot(label, num_classes):
 def call(network, inputs, label=None, training=False):
     """Calls a network that takes `inputs`, or [inputs, label] where there are classes."""
     return network(inputs if label is None else [inputs, label], training=training)
+
+
+def condition(width, num_classes, initial):
+    """What a denoiser knows besides the image.
+
+    Args:
+        width: int, a quarter of the length of the condition.
+        num_classes: int, or None without labels. The label `num_classes` means "no label".
+        initial: `Initializers`.
+
+    Returns:
+        (list of inputs, time float32 [batch] and label int32 [batch]; condition float32
+        [batch, 4 width]).
+    """
+
+    def dense(x, name):
+        kernel = initial.glorot()
+        return layers.Dense(4 * width, kernel_initializer=kernel, dtype="float32", name=name)(x)
+
+    def silu(x, name):
+        return layers.Activation("silu", dtype="float32", name=name)(x)
+
+    time = keras.Input((), name="time")
+    taken = [time]
+    x = dense(TimeEmbedding(width, name="time_embedding")(time), "time_1")
+    if num_classes:
+        label = label_input()
+        taken.append(label)
+        embedding = layers.Dense(
+            4 * width,
+            use_bias=False,
+            kernel_initializer=initial.normal(1.0),
+            dtype="float32",
+            name="label_embedding",
+        )(one_hot(label, num_classes))
+        x = layers.Add(name="time_and_label", dtype="float32")([x, embedding])
+    x = dense(silu(x, "condition_activation"), "condition")
+    return taken, silu(x, "condition_out")
+
+
+def patch_side(image_shape):
+    """Side of the squares of pixels that a denoiser takes as one position, by the image's size."""
+    shorter = min(image_shape[:2])
+    return 1 if shorter < 16 else 2 if shorter < 48 else 4
+
+
+def margins(image_shape, unit):
+    """((top, bottom), (left, right)): zeros that make both sides multiples of `unit`."""
+    missing = [-side % unit for side in image_shape[:2]]
+    return tuple((pixels // 2, pixels - pixels // 2) for pixels in missing)
+
+
+def assembled(x, patch, margins):
+    """Positions [batch, rows, columns, patch² channels] laid out as images, without the margins."""
+    if patch > 1:
+        rows, columns, depth = x.shape[1:]
+        channels = depth // patch**2
+        x = ops.reshape(x, (-1, rows, columns, patch, patch, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        x = ops.reshape(x, (-1, rows * patch, columns * patch, channels))
+    if any(map(any, margins)):
+        x = layers.Cropping2D(margins, dtype="float32", name="crop")(x)
+    return x

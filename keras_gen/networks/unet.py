@@ -1,9 +1,9 @@
 """U-Net for diffusion (Ho et al. 2020; Dhariwal and Nichol 2021), for any image size."""
 
 import keras
-from keras import layers, ops
+from keras import layers
 
-from keras_gen.layers import Dropout, GroupNorm, TimeEmbedding
+from keras_gen.layers import Dropout, GroupNorm
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
 
@@ -48,34 +48,17 @@ def denoiser(
         float32 [batch] (and label int32 [batch]) -> float32 [batch, height, width, channels].
     """
     net = _Builder(Initializers(seed), activation, block, dropout)
-    if patch is None:
-        shorter = min(image_shape[:2])
-        patch = 1 if shorter < 16 else 2 if shorter < 48 else 4
+    patch = patch or inputs.patch_side(image_shape)
     height, columns, channels = image_shape
     unit = patch * 2 ** (len(multipliers) - 1)
-    margins = [(-side % unit // 2, -side % unit - -side % unit // 2) for side in (height, columns)]
+    margins = inputs.margins(image_shape, unit)
 
     image = keras.Input((height, columns, channels + condition_channels), name="image")
-    time = keras.Input((), name="time")
-    taken = [image, time]
-    condition = net.dense(4 * width, TimeEmbedding(width, name="time_embedding")(time), "time_1")
-    if num_classes:
-        label = inputs.label_input()
-        taken.append(label)
-        embedding = layers.Dense(
-            4 * width,
-            use_bias=False,
-            kernel_initializer=net.initial.normal(1.0),
-            dtype="float32",
-            name="label_embedding",
-        )(inputs.one_hot(label, num_classes))
-        condition = layers.Add(name="time_and_label", dtype="float32")([condition, embedding])
-    condition = layers.Activation("silu", dtype="float32", name="condition_activation")(condition)
-    condition = net.dense(4 * width, condition, "condition")
-    net.condition = layers.Activation("silu", dtype="float32", name="condition_out")(condition)
+    taken, net.condition = inputs.condition(width, num_classes, net.initial)
+    taken.insert(0, image)
 
     x = image
-    if margins != [(0, 0), (0, 0)]:
+    if any(map(any, margins)):
         x = layers.ZeroPadding2D(margins, name="pad")(x)
     x = layers.Conv2D(
         width * multipliers[0],
@@ -101,20 +84,7 @@ def denoiser(
             x = layers.UpSampling2D(name=f"upsample_{level}")(x)
     x = net.activate(GroupNorm(name="out_norm")(x), "out")
     out = net.conv(patch**2 * channels, 3, x, "out", zero=True, dtype="float32")
-    return keras.Model(taken, _assembled(out, patch, margins), name="unet")
-
-
-def _assembled(x, patch, margins):
-    """Positions of patch² pixels each, laid out as an image, without the margins."""
-    if patch > 1:
-        rows, columns, depth = x.shape[1:]
-        channels = depth // patch**2
-        x = ops.reshape(x, (-1, rows, columns, patch, patch, channels))
-        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        x = ops.reshape(x, (-1, rows * patch, columns * patch, channels))
-    if margins != [(0, 0), (0, 0)]:
-        x = layers.Cropping2D(margins, dtype="float32", name="crop")(x)
-    return x
+    return keras.Model(taken, inputs.assembled(out, patch, margins), name="unet")
 
 
 class _Builder:

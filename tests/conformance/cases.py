@@ -89,15 +89,19 @@ def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, **k
     )
 
 
-def unet(image_shape, num_classes, **kwargs):
+def unet(image_shape, num_classes):
     return networks.unet.denoiser(
-        image_shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=(0,), **kwargs
+        image_shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=(0,)
     )
 
 
-def diffusion(name, labelled, network=unet, weighted=None, **kwargs):
+def dit(image_shape, num_classes):
+    return networks.dit.denoiser(image_shape, num_classes, width=16, depth=2, heads=2)
+
+
+def diffusion(name, labelled, kind=models.Diffusion, network=unet, weighted=None, **kwargs):
     def make(image_shape, num_classes, **other):
-        return models.Diffusion(
+        return kind(
             image_shape,
             num_classes,
             network=network(image_shape, num_classes),
@@ -119,6 +123,7 @@ CASES = [
     diffusion(
         "ddpm",
         labelled=False,
+        network=dit,
         path="linear",
         prediction="noise",
         weighting="min_snr",
@@ -126,6 +131,7 @@ CASES = [
         steps=16,
         weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
     ),
+    diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
     gan("mlp-hinge", mlp_gan, labelled=True, loss="hinge"),
     gan("dcgan-non_saturating", dcgan, labelled=True, loss="non_saturating"),

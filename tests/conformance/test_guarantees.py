@@ -296,12 +296,12 @@ def test_mixed_precision_trains(case, policy, tmp_path):
 def given_noise(monkeypatch, batch):
     """Random draws of whole batches are slices of one global draw, whatever the replicas."""
 
-    def sliced(draw, dtype=tf.float32):
-        def given(shape, key, *args):
+    def sliced(draw, dtype="float32"):
+        def given(shape, key, *args, dtype=dtype):
             context = tf.distribute.get_replica_context()
             share = batch // context.num_replicas_in_sync
             row = tf.get_static_value(shape, partial=True)[1:]
-            whole = tf.constant(draw(*args, [batch, *map(int, row)]), dtype)
+            whole = tf.cast(draw(*args, [batch, *map(int, row)]), dtype)
             return whole[context.replica_id_in_sync_group * share :][:share]
 
         return given
@@ -318,7 +318,7 @@ def given_noise(monkeypatch, batch):
 
     monkeypatch.setattr(randomness, "normal", sliced(normal))
     monkeypatch.setattr(randomness, "uniform", sliced(uniform))
-    monkeypatch.setattr(randomness, "random_bytes", sliced(random_bytes, tf.uint8))
+    monkeypatch.setattr(randomness, "random_bytes", sliced(random_bytes, "uint8"))
 
 
 @each_case

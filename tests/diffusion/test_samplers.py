@@ -346,3 +346,31 @@ def test_wrong_arguments_are_named():
 def test_functions_are_returned_as_they_are():
     assert diffusion.get_sampler(diffusion.heun) is diffusion.heun
     assert diffusion.get_grid(diffusion.karras) is diffusion.karras
+
+
+@pytest.mark.parametrize("path", PATH_NAMES)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_consistency_sampling_draws_from_the_data(path, steps):
+    """With the exact end of the flow for `denoise`, any number of steps gives the distribution."""
+    path, gaussian, shape = diffusion.get_path(path), Gaussian(), [20000, 1]
+    times = diffusion.karras(path, steps)
+
+    def end_of_flow(x, t):
+        return tf.constant(gaussian.flow(path, x.numpy(), float(t[0]), 0.0))
+
+    x = path.mix(
+        gaussian.mean + gaussian.deviation * drawer(shape, seed=1)(0),
+        drawer(shape, seed=2)(0),
+        times[0],
+    )
+    made = diffusion.consistency(end_of_flow, path, x, times, drawer(shape)).numpy()
+    assert abs(made.mean() - gaussian.mean) < 0.02
+    assert abs(made.std() - gaussian.deviation) < 0.02
+
+
+def test_consistency_sampling_needs_noise():
+    path = diffusion.RectifiedFlow()
+    with pytest.raises(ValueError, match="draw=None"):
+        diffusion.consistency(
+            Gaussian().denoise(path), path, start(path), diffusion.uniform(path, 2)
+        )

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gen.networks import unet
-from keras_gen.networks.unet import _assembled
+from keras_gen.networks import dit, inputs, unet
 
 
 def small(shape, num_classes=None, **kwargs):
@@ -33,7 +32,7 @@ def test_28_pixels_need_no_padding():
 def test_patches_become_the_image_they_were_cut_from():
     image = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     positions = tf.nn.space_to_depth(image, 4)
-    np.testing.assert_array_equal(_assembled(positions, 4, [(0, 0), (0, 0)]), image)
+    np.testing.assert_array_equal(inputs.assembled(positions, 4, ((0, 0), (0, 0))), image)
 
 
 def randomized(network):
@@ -76,3 +75,34 @@ def test_condition_channels_are_seen_besides():
 def test_an_unknown_block_is_named():
     with pytest.raises(ValueError, match="block='round'"):
         small((8, 8, 1), block="round")
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (30, 45, 3)])
+def test_dit_takes_any_image_size(shape):
+    network = dit.denoiser(shape, 10, width=16, depth=1, heads=2)
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    y = network([x, np.array([0.1, 0.9]), np.array([3, 10])])
+    assert y.shape == x.shape and y.dtype == tf.float32
+    np.testing.assert_array_equal(y, 0)
+
+
+def test_dit_tells_times_labels_and_places_apart():
+    network = randomized(dit.denoiser((8, 8, 1), 3, width=16, depth=2, heads=2, patch=2))
+    x = np.ones((4, 8, 8, 1), np.float32)
+    y = network([x, np.array([0.5, 0.5, 0.6, 0.5]), np.array([0, 1, 0, 3])]).numpy()
+    for other in (1, 2, 3):
+        assert np.abs(y[0] - y[other]).max() > 1e-3
+    assert np.abs(y[0, :2, :2] - y[0, 2:4, :2]).max() > 1e-3
+
+
+def test_dit_is_saved_with_its_positions(tmp_path):
+    network = randomized(dit.denoiser((8, 8, 1), width=16, depth=1, heads=2))
+    network.save(tmp_path / "dit.keras")
+    loaded = keras.saving.load_model(tmp_path / "dit.keras")
+    x = [np.ones((2, 8, 8, 1), np.float32), np.array([0.1, 0.7])]
+    np.testing.assert_array_equal(network(x), loaded(x))
+
+
+def test_dit_widths_are_checked():
+    with pytest.raises(ValueError, match="width=10, heads=3"):
+        dit.denoiser((8, 8, 1), width=10, heads=3)

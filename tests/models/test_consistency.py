@@ -1,0 +1,83 @@
+"""`ConsistencyModel`: what the conformance suite does not ask of every model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gen as kg
+from keras_gen import diffusion as d
+from tests.conformance.cases import digits
+from tests.models.test_diffusion import SHAPE, lively, network, zero_network
+
+
+def test_levels_come_nearer_from_stage_to_stage():
+    model = kg.models.ConsistencyModel(SHAPE, network=zero_network(), stage_steps=10, stages=4)
+    t = tf.constant([0.1, 0.5, 0.9, 1.0])
+    distances = []
+    for step in (0, 10, 20, 30, 40, 90):
+        model.step.assign(step)
+        lower, distance = (value.numpy() for value in model.lower_level(t))
+        assert (lower >= 0).all() and (lower < t.numpy()).all()
+        distances.append(distance)
+        # the distance is that of the noise-to-signal ratios
+        level = np.minimum(t / np.maximum(1 - t, 1e-9), 160)
+        np.testing.assert_allclose(level - distance, lower / (1 - lower), rtol=1e-3, atol=2e-3)
+    distances = np.array(distances)
+    np.testing.assert_array_equal(distances[0], distances[0])
+    assert (np.diff(distances, axis=0) <= 0).all()
+    assert (distances[4] < distances[0] / 1.5).all()
+    np.testing.assert_array_equal(distances[4], distances[5])  # no stage after the last
+
+
+def test_the_first_stage_trains_on_the_data_themselves():
+    model = kg.models.ConsistencyModel(SHAPE, network=zero_network(), prediction="data")
+    lower, _ = model.lower_level(tf.linspace(0.01, 1.0, 50))
+    np.testing.assert_array_equal(lower, 0)
+    x = next(iter(digits(SHAPE, False).batches(16, seed=0)))
+    terms = model.compute_loss(x)["loss"].numpy()
+    assert (terms > 0).all()
+
+
+def test_a_constant_estimate_is_consistent_where_it_meets_another():
+    """A network that puts out one image is at no distance from itself at a lower level."""
+    model = kg.models.ConsistencyModel(
+        SHAPE, network=zero_network(), prediction="data", times=d.LogitNormalTimes(3.0, 0.1)
+    )
+    model.step.assign(10**6)
+    x = next(iter(digits(SHAPE, False).batches(16, seed=0)))
+    np.testing.assert_allclose(model.compute_loss(x)["loss"], 0, atol=1e-6)
+
+
+def test_tuned_from_takes_weights_and_settings():
+    model = lively(
+        kg.models.Diffusion(SHAPE, 10, network(10), path="cosine", seed=3, label_dropout=0.2)
+    )
+    tuned = kg.models.ConsistencyModel.tuned_from(model, stage_steps=7)
+    assert isinstance(tuned.noise_path, d.Cosine)
+    assert (tuned.seed, tuned.label_dropout, tuned.stage_steps) == (3, 0.2, 7)
+    assert tuned.sampling["sampler"] == "consistency"
+    for a, b in zip(tuned.network.get_weights(), model.averaged_network.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    # one step of Euler's method is one evaluation, as is one of consistency sampling
+    np.testing.assert_array_equal(
+        tuned.generate(3, 1, steps=1), model.generate(3, 1, steps=1, sampler="euler")
+    )
+
+
+def test_only_the_estimate_at_the_higher_level_learns():
+    model = kg.models.ConsistencyModel(SHAPE, network=network())
+    lively(model)
+    model.step.assign(10**6)
+    x = tf.constant(next(iter(digits(SHAPE, False).batches(4, seed=0))))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model.compute_loss(x)["loss"])
+    gradients = tape.gradient(loss, model.network.trainable_weights)
+    assert all(np.isfinite(g).all() for g in gradients)
+    assert any(np.abs(g).max() > 0 for g in gradients)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="stages=0"):
+        kg.models.ConsistencyModel(SHAPE, network=zero_network(), stages=0)
+    assert keras.saving.get_registered_object("keras_gen>ConsistencyModel")
