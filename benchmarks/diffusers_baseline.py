@@ -8,6 +8,7 @@ faster, DDIM sampling.
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -35,14 +36,22 @@ def network(image_shape, attention=True):
     )
 
 
+def parameters(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
 class Trainer:
     """One training step after another."""
 
-    def __init__(self, images, batch_size, bfloat16, seed=0):
+    def __init__(self, images, batch_size, bfloat16, seed=0, channels_last=False, compiled=False):
         torch.manual_seed(seed)
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         self.batch_size, self.bfloat16 = batch_size, bfloat16
         self.network = network(images.shape[1:])
+        if channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        if compiled:
+            self.network.compile()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), 5e-4)
         self.average = EMAModel(self.network.parameters(), decay=0.999, use_ema_warmup=True)
         self.schedule = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
@@ -66,8 +75,8 @@ class Trainer:
         return float(loss)
 
 
-def seconds_a_step(images, batch_size, bfloat16, steps=4):
-    trainer = Trainer(images, batch_size, bfloat16)
+def seconds_a_step(images, batch_size, bfloat16, steps=4, **kwargs):
+    trainer = Trainer(images, batch_size, bfloat16, **kwargs)
     trainer.step(0.5)
     begin = time.perf_counter()
     for _ in range(steps):
@@ -95,15 +104,26 @@ def sampled(trainer, count, steps, batch_size=100):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help=".npz with uint8 `images`")
-    parser.add_argument("samples", help=".npz to write")
+    parser.add_argument("samples", nargs="?", help=".npz to write")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", action="store_true", help="only time a step of every variant")
     args = parser.parse_args()
 
     images = np.load(args.data)["images"]
+    if args.speed:
+        names = ("bfloat16", "channels_last", "compiled")
+        variants = [dict(zip(names, flags)) for flags in itertools.product((False, True), repeat=3)]
+        found = {}
+        for variant in variants:
+            seconds = seconds_a_step(images, args.batch_size, **variant)
+            label = ", ".join(name for name, on in variant.items() if on) or "eager float32"
+            found[label] = args.batch_size / seconds
+        print(json.dumps({"parameters": parameters(network(images.shape[1:])), "speeds": found}))
+        return
     speeds = {name: seconds_a_step(images, args.batch_size, name) for name in (False, True)}
     bfloat16 = speeds[True] < speeds[False]
     trainer = Trainer(images, args.batch_size, bfloat16, args.seed)
@@ -117,7 +137,7 @@ def main():
     trainer.average.copy_to(trainer.network.parameters())
     trainer.network.eval()
     record = {
-        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        "parameters": parameters(trainer.network),
         "precision": "bfloat16" if bfloat16 else "float32",
         "training_seconds": elapsed,
         "images": count * args.batch_size,

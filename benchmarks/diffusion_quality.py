@@ -28,13 +28,8 @@ import keras_gen as kg
 HERE = Path(__file__).resolve().parent
 
 
-def trained(source, minutes, batch_size, learning_rate, seed, **network):
-    """A model trained for so many minutes, and what is to be told of it."""
-    model = kg.models.Diffusion(
-        source.image_shape,
-        network=kg.networks.unet.denoiser(source.image_shape, seed=seed, **network),
-        seed=seed,
-    )
+def train(model, source, minutes, batch_size, learning_rate, seed):
+    """Trains for so many minutes, the rate decaying by the clock; what is to be told of it."""
     model.compile(keras.optimizers.Adam(learning_rate, global_clipnorm=1.0))
     batches = source.batches(batch_size, seed=seed)
 
@@ -60,12 +55,19 @@ def trained(source, minutes, batch_size, learning_rate, seed, **network):
     clock = Clock()
     with contextlib.suppress(_Over):
         model.fit(batches, epochs=10_000, callbacks=[clock], verbose=0)
-    return model, {
+    return {
         "parameters": model.network.count_params(),
         "precision": "float32",
         "training_seconds": clock.seconds,
         "images": clock.count * batch_size,
     }
+
+
+def draw(model, name, seed):
+    """A grid of 100 images in docs/, with its provenance."""
+    picture = kg.images.grid(model.generate(100, seed=seed), columns=10, scale=2)
+    provenance = kg.images.Provenance(model.name, model.weights_hash(), seed)
+    kg.images.write_png(HERE.parent / "docs" / name, picture, provenance)
 
 
 class _Over(Exception):
@@ -78,11 +80,14 @@ def main():
     parser.add_argument("--data-dir")
     parser.add_argument("--python", help="of an environment with torch and diffusers")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--tune-minutes", type=float, default=5, help="to few steps; 0: not at all")
+    parser.add_argument("--stage-steps", type=int, default=120, help="of the tuning")
+    parser.add_argument("--run-dir", default="runs/diffusion_quality", help="for the models")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--block", default="dense")
+    parser.add_argument("--block", default="separable")
     parser.add_argument("--samplers", nargs="+", default=["heun:8", "heun:12", "dpmpp_2m:12"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", help="JSON file of what is measured already")
@@ -103,31 +108,39 @@ def main():
 
         rows = results.setdefault(name, {})
         rows["floor"] = distance(held_out)
-        if "ours" not in rows:
-            model, record = trained(
-                source,
-                args.minutes,
-                args.batch_size,
-                args.learning_rate,
-                args.seed,
-                width=args.width,
-                block=args.block,
-            )
-            record["samples"] = {}
-            for sampler in args.samplers:
+
+        def measured(model, samplers, distance=distance):
+            found = {}
+            for sampler in samplers:
                 kind, steps = sampler.split(":")
                 model.generate(16, sampler=kind, steps=int(steps))  # compiled here
                 begin = time.perf_counter()
                 images = model.generate(args.count, sampler=kind, steps=int(steps), seed=args.seed)
                 seconds = time.perf_counter() - begin
-                record["samples"][sampler] = [distance(images), args.count / seconds]
-                if sampler == args.samplers[0]:
-                    picture = kg.images.grid(images[:100], columns=10, scale=2)
-                    provenance = kg.images.Provenance(model.name, args.seed, model.weights_hash())
-                    path = HERE.parent / "docs" / f"diffusion_{name}.png"
-                    kg.images.write_png(path, picture, provenance)
-            rows["ours"] = record
-            model.save(f"/tmp/diffusion_{name}.keras")
+                found[sampler] = [distance(images), args.count / seconds]
+                print(sampler, found[sampler], flush=True)
+            return found
+
+        budget = args.batch_size, args.learning_rate, args.seed
+        saved = Path(args.run_dir) / f"{name}.keras"
+        if "ours" not in rows:
+            network = kg.networks.unet.denoiser(
+                source.image_shape, width=args.width, block=args.block, seed=args.seed
+            )
+            model = kg.models.Diffusion(source.image_shape, network=network, seed=args.seed)
+            rows["ours"] = train(model, source, args.minutes, *budget)
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            model.save(saved)
+            draw(model, f"diffusion_{name}.png", args.seed)
+            rows["ours"]["samples"] = measured(model, args.samplers)
+        if "tuned" not in rows and args.tune_minutes:
+            model = kg.models.ConsistencyModel.tuned_from(
+                keras.saving.load_model(saved), stage_steps=args.stage_steps
+            )
+            rows["tuned"] = train(model, source, args.tune_minutes, *budget)
+            model.save(saved.with_name(f"{name}_tuned.keras"))
+            draw(model, f"consistency_{name}.png", args.seed)
+            rows["tuned"]["samples"] = measured(model, [f"consistency:{n}" for n in (1, 2, 4)])
         if "theirs" not in rows and args.python:
             with tempfile.TemporaryDirectory() as folder:
                 data, samples = f"{folder}/data.npz", f"{folder}/samples.npz"
@@ -162,7 +175,11 @@ def report(results, args):
         "UNet2DModel. "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}, 2 processors.",
     ]
-    names = {"ours": "`kg.models.Diffusion`", "theirs": "diffusers"}
+    names = {
+        "ours": "`kg.models.Diffusion`",
+        "tuned": f"`ConsistencyModel`, {args.tune_minutes:g} minutes more",
+        "theirs": "diffusers",
+    }
     for data, rows in results.items():
         lines += ["", f"## {data}", "", f"Floor: {rows['floor']:.4f}.", ""]
         best = min(v[0] for v in rows["theirs"]["samples"].values()) if "theirs" in rows else None

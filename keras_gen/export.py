@@ -22,8 +22,10 @@ def generation_signatures(model):
         dict from name to (function, list of tf.TensorSpec).
     """
     weights = model.weights_hash()
+    signature = row_signature(model.num_classes)
 
-    def generate(seed, label=None):
+    @tf.function(input_signature=signature, autograph=False)
+    def generate(seed, label=None):  # traced once for both signatures
         checks = [] if label is None else row_checks(seed, label, model.num_classes)
         with tf.control_dependencies(checks):
             return model.generate_images(tf.identity(seed), label)
@@ -35,7 +37,6 @@ def generation_signatures(model):
         pictures = generate(seed, label)
         return {"png_bytes": images.png_bytes(pictures, seed, model.name, weights)}
 
-    signature = row_signature(model.num_classes)
     return {
         "serving_default": (serving_default, signature),
         "png_bytes": (png_bytes, signature),

@@ -27,7 +27,7 @@ def arguments():
     model.add_argument("--blocks", type=int, default=1, help="at each level")
     model.add_argument("--attention", type=int, nargs="*", default=[1], help="levels that attend")
     model.add_argument("--patch", type=int, help="pixels to a position; None: by the image's size")
-    model.add_argument("--block", choices=("dense", "separable"), default="dense")
+    model.add_argument("--block", choices=("dense", "separable"), default="separable")
     model.add_argument("--dropout", type=float, default=0.0)
 
     sampling = parser.add_argument_group("sampling")

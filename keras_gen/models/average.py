@@ -24,10 +24,17 @@ class WeightAverages:
         self.pairs += zip(copy.weights, network.weights)
         return copy
 
-    def update(self, step):
-        """Moves the averages after training step `step` (1 is the first); graph operations."""
-        step = tf.cast(step, tf.float32)
-        share = 1 - tf.minimum(self.decay, (1 + step) / (10 + step))
+    def update(self, step, every=1):
+        """Moves the averages after training step `step` (1 is the first); graph operations.
+
+        Args:
+            step: int64 scalar tensor.
+            every: the weights change in every so-manieth step, as where gradients are accumulated;
+                in other steps the averages stay.
+        """
+        changes = tf.cast(step // every, tf.float32)
+        share = 1 - tf.minimum(self.decay, (1 + changes) / (10 + changes))
+        share = tf.where(step % every == 0, share, 0.0)
         for average, weight in self.pairs:
             if tf.as_dtype(weight.dtype).is_floating:
                 average.assign_add(share * (weight.value - average.value))

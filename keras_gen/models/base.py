@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images, randomness
-from keras_gen.data.arrays import float_batches
+from keras_gen.data.arrays import check_images, float_batches
 from keras_gen.data.epochs import epochs_of
 from keras_gen.models.average import WeightAverages
 
@@ -300,7 +300,9 @@ class GenerativeModel(keras.Model):
     def finish_step(self):
         """Counts the training step and moves the weight averages."""
         self.step.assign_add(1)
-        self.averages.update(self.step.value)
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        every = optimizer.gradient_accumulation_steps or 1
+        self.averages.update(self.step.value, every)
 
     def report(self, terms):
         """Tracks the loss terms and returns their means over the epoch so far.
@@ -374,6 +376,22 @@ class GenerativeModel(keras.Model):
         if labels is not None:
             raise ValueError(f"{self.name!r} has no classes. Received: labels={labels!r}")
         return [seeds]
+
+    def rows_with_labels(self, n, labels, seed):
+        """As `rows`, where the labels belong to given pictures and cannot be drawn."""
+        if self.num_classes and labels is None:
+            raise ValueError(f"{self.name!r} has classes: `labels` are needed. Received: None")
+        return self.rows(n, labels, seed)
+
+    def checked_pictures(self, pictures):
+        """Pictures uint8 [n, h, w, c] of the model's shape, or a ValueError."""
+        pictures = check_images(pictures)
+        if pictures.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"Pictures must be [n, *{self.image_shape}]. Received: pictures of shape "
+                f"{pictures.shape}"
+            )
+        return pictures
 
     def compiled_function(self, key, function, signature):
         """`function` as a `tf.function` of the `signature`, traced once for each `key`."""
@@ -484,6 +502,11 @@ def _with(callbacks, *first):
 
 def _before_others(callbacks):
     return [c.before_others for c in callbacks if hasattr(c, "before_others")]
+
+
+def specs_of(rows):
+    """`tf.TensorSpec`s of arrays, of any length."""
+    return [tf.TensorSpec([None, *row.shape[1:]], row.dtype) for row in rows]
 
 
 def in_batches(function, rows, batch_size, *settings):

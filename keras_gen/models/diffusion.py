@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import diffusion, images, networks, randomness
-from keras_gen import export as saved_model
-from keras_gen.data.arrays import check_images
-from keras_gen.models.base import GenerativeModel, in_batches, in_groups
+from keras_gen import diffusion, networks, randomness
+from keras_gen.models.base import GenerativeModel, in_batches, specs_of
+from keras_gen.models.diffusion_control import Control
+from keras_gen.models.diffusion_likelihood import Likelihoods
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class Diffusion(GenerativeModel):
+class Diffusion(Control, Likelihoods, GenerativeModel):
     """A diffusion or flow model.
 
     Example:
@@ -282,311 +282,6 @@ class Diffusion(GenerativeModel):
             grid=grid,
         )
 
-    # Control
-
-    def inpaint(
-        self, pictures, masks, labels=None, repeats=4, seed=0, batch_size=1024, progress=None, **how
-    ):
-        """Draws what a mask hides, to match the rest (RePaint, Lugmayr et al. 2022).
-
-        Args:
-            pictures: uint8 [n, h, w, c].
-            masks: bool [h, w] or [n, h, w], True where to draw.
-            labels, seed, batch_size, progress: as in `generate`.
-            repeats: how often each step is done anew; more makes a better match and takes longer.
-            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
-                `generate`.
-
-        Returns:
-            uint8 [n, h, w, c], exactly `pictures` where the masks are False.
-
-        Raises:
-            ValueError: when the pictures or masks do not fit the model.
-        """
-        pictures = self._checked_pictures(pictures)
-        masks = np.asarray(masks)
-        if masks.dtype != bool or masks.shape not in (pictures.shape[1:3], pictures.shape[:3]):
-            raise ValueError(
-                "`masks` must be bool [h, w] or [n, h, w] for the pictures. Received: masks of "
-                f"shape {masks.shape} and dtype {masks.dtype}, pictures of shape {pictures.shape}"
-            )
-        if repeats < 1:
-            raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats!r}")
-        rows = [pictures, np.broadcast_to(masks, pictures.shape[:3])]
-        rows += self.rows(len(pictures), labels, seed)
-
-        def function(picture, mask, *row, sampling):
-            return self.inpaint_images(picture, mask, *row, sampling=sampling, repeats=repeats)
-
-        name = ("inpaint", repeats)
-        return self._sampled(name, function, rows, batch_size, progress, repeats, **how)
-
-    def inpaint_images(self, picture, mask, seed, label=None, sampling=None, repeats=4):
-        """As `inpaint`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], int64 [batch]."""
-        sampling = sampling or self._checked_sampling({})
-
-        def step(picture, mask, seed, label=None):
-            mask = mask[..., None]
-            drawn = diffusion.inpaint(
-                sampling.sampler,
-                x=self.prior(seed),
-                known=images.from_uint8(picture),
-                mask=mask,
-                repeats=repeats,
-                **self.sampler_arguments(seed, label, sampling),
-            )
-            return tf.where(mask, images.to_uint8(drawn), picture)
-
-        return self._grouped(step, picture, mask, seed, label)
-
-    def image_to_image(
-        self,
-        pictures,
-        strength=0.5,
-        labels=None,
-        seed=0,
-        batch_size=1024,
-        progress=None,
-        **how,
-    ):
-        """Draws pictures anew from a noise level on (SDEdit, Meng et al. 2022).
-
-        Args:
-            pictures: uint8 [n, h, w, c].
-            strength: in [0, 1], the part of the sampler's steps that is done: 0 gives the pictures
-                back, 1 keeps nothing of them.
-            labels, seed, batch_size, progress: as in `generate`.
-            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
-                `generate`.
-
-        Returns:
-            uint8 [n, h, w, c].
-
-        Raises:
-            ValueError: when the pictures do not fit the model or `strength` is out of range.
-        """
-        pictures = self._checked_pictures(pictures)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"`strength` must lie in [0, 1]. Received: strength={strength!r}")
-        steps = how.get("steps") or self.sampling["steps"]
-        left_out = steps - round(strength * steps)
-        if left_out == steps:
-            return pictures
-
-        def function(picture, *row, sampling):
-            def step(picture, seed, label=None):
-                arguments = self.sampler_arguments(seed, label, sampling)
-                times = arguments.pop("times")[left_out:]
-                noise = randomness.row_normal(seed, self.image_shape)
-                start = tf.cast(times[0], tf.float32)
-                x = self.noise_path.mix(images.from_uint8(picture), noise, start)
-                return images.to_uint8(sampling.sampler(x=x, times=times, **arguments))
-
-            return self._grouped(step, picture, *row)
-
-        rows = [pictures, *self.rows(len(pictures), labels, seed)]
-        return self._sampled(
-            ("image_to_image", left_out), function, rows, batch_size, progress, **how
-        )
-
-    def interpolate(self, first, second, count, labels=None, batch_size=1024, **how):
-        """Images between two: the noise that leads to each, and noise between (DDIM, Song 2021).
-
-        Args:
-            first, second: uint8 [n, h, w, c].
-            count: int, how many images for each pair, the ends included.
-            labels: as in `generate`, of each pair; for models with classes they are needed.
-            batch_size: as in `generate`.
-            **how: `steps`, `grid`, of the way there and back.
-
-        Returns:
-            uint8 [n, count, h, w, c]. The first and the last of each row are `first` and `second`
-            but for the error of the sampler.
-        """
-        first, second = self._checked_pictures(first), self._checked_pictures(second)
-        if first.shape != second.shape or count < 2:
-            raise ValueError(
-                "`first` and `second` must be as many, and `count` at least 2. Received: "
-                f"{len(first)} and {len(second)} images, count={count!r}"
-            )
-        labels = self.rows(len(first), labels, 0)[1:]
-        fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
-        rows = [np.repeat(row, count, axis=0) for row in (first, second, *labels)]
-
-        def function(first, second, fraction, *label, sampling):
-            def step(first, second, fraction, label=None):
-                arguments = self.sampler_arguments(None, label, sampling)
-                times = arguments["times"]
-                rising = tf.reverse(times[:-1], [0])
-
-                def encode(picture):
-                    x = tf.cast(self.noise_path.alpha(rising[0]), tf.float32)
-                    x *= images.from_uint8(picture)
-                    return diffusion.heun(x=x, **{**arguments, "times": rising})
-
-                x = diffusion.slerp(encode(first), encode(second), fraction)
-                return images.to_uint8(diffusion.heun(x=x, **arguments))
-
-            return self._grouped(step, first, second, fraction, *label)
-
-        rows.insert(2, fractions)
-        made = self._sampled("interpolate", function, rows, batch_size, None, **how)
-        return made.reshape(len(first), count, *self.image_shape)
-
-    def mix_classes(self, labels, others, weights, seed=0, batch_size=1024, progress=None, **how):
-        """Images of what lies between two classes: the mean of both denoisers.
-
-        Args:
-            labels, others: ints or integer arrays [n], the classes.
-            weights: floats [n] in [0, 1], of `others`.
-            seed, batch_size, progress, **how: as in `generate`.
-
-        Returns:
-            uint8 [n, h, w, c].
-        """
-        if not self.num_classes:
-            raise ValueError(f"{self.name!r} has no classes to mix.")
-        weights = np.asarray(weights, np.float32)
-        if weights.ndim != 1 or not ((weights >= 0) & (weights <= 1)).all():
-            raise ValueError(f"`weights` must be [n] within [0, 1]. Received: weights={weights!r}")
-        rows = self.rows(len(weights), labels, seed)
-        rows += [self.rows(len(weights), others, seed)[1], weights]
-
-        def function(*rows, sampling):
-            def step(seed, label, other, weight):
-                arguments = self.sampler_arguments(seed, label, sampling)
-                denoise = arguments.pop("denoise")
-                denoise_other = self.denoiser(other, sampling.scale, sampling.interval)
-
-                def mixed(x, t):
-                    return diffusion.combine(1 - weight, denoise(x, t), weight, denoise_other(x, t))
-
-                x = sampling.sampler(mixed, x=self.prior(seed), **arguments)
-                return images.to_uint8(x)
-
-            return self._grouped(step, *rows)
-
-        return self._sampled("mix_classes", function, rows, batch_size, progress, **how)
-
-    def signatures(self):
-        return {**super().signatures(), "inpaint": self._inpaint_signature()}
-
-    def _inpaint_signature(self):
-        """`inpaint`: image uint8 [batch, h, w, c], mask bool [batch, h, w], seed (and label) ->
-        images."""
-        height, width, _ = self.image_shape
-        signature = [
-            tf.TensorSpec([None, *self.image_shape], tf.uint8, name="image"),
-            tf.TensorSpec([None, height, width], tf.bool, name="mask"),
-            *saved_model.row_signature(self.num_classes),
-        ]
-
-        def inpaint(image, mask, seed, label=None):
-            checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
-            with tf.control_dependencies(checks):
-                return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
-
-        return inpaint, signature
-
-    # Likelihood
-
-    def log_likelihood(self, pictures, labels=None, steps=64, probes=1, seed=0, batch_size=64):
-        """Log-likelihood by the probability-flow ODE (Song et al. 2021), of dequantized images.
-
-        Args:
-            pictures: uint8 [n, h, w, c].
-            labels: as in `generate`; needed for models with classes.
-            steps: of Heun's method, equal in log-SNR.
-            probes: random probes of the divergence (Hutchinson's estimate); more vary less.
-            seed: of the dequantization and the probes, for each image as in `generate`.
-            batch_size: images at a time; changes no more than the last digits.
-
-        Returns:
-            dict of "log_likelihood", nats of the density of the images in [-1, 1], and
-            "bits_per_dimension", an upper bound of those of the 256 levels; float32 [n] each.
-        """
-        pictures = self._checked_pictures(pictures)
-
-        def function(picture, seed, label=None):
-            x = images.from_uint8(picture)
-            half = 1 / 255
-            x += self._row_uniform(seed, "dequantization", -half, half)
-            signs = [
-                tf.sign(self._row_uniform(seed, "probes", -1.0, 1.0, i)) for i in range(probes)
-            ]
-            times = diffusion.logsnr(self.noise_path, steps + 1)
-            denoise = self.denoiser(label, clip=False)
-            return diffusion.ode_log_likelihood(denoise, self.noise_path, x, times, tf.stack(signs))
-
-        rows = [pictures, *self.rows(len(pictures), labels, seed)]
-        compiled = self.compiled_function(("ode", steps, probes), function, _specs(rows))
-        nats = in_batches(compiled, rows, batch_size)
-        bits = diffusion.bits_per_dimension(nats, int(np.prod(self.image_shape)))
-        return {"log_likelihood": nats, "bits_per_dimension": bits}
-
-    def variational_bound(self, pictures, labels=None, steps=None, seed=0, batch_size=64):
-        """The variational bound of Ho et al. 2020, eq. 5, term by term, in bits per dimension.
-
-        Args:
-            pictures, labels, seed, batch_size: as in `log_likelihood`.
-            steps: None: the steps of the path, or 1,000.
-
-        Returns:
-            dict of float32 arrays: "prior" [n], "steps" [n, steps - 1] from the noisiest on,
-            "decoder" [n] and "total" [n], their sum: an upper bound of -log2 p, divided by
-            height * width * channels.
-        """
-        pictures = self._checked_pictures(pictures)
-        steps = steps or getattr(self.noise_path, "timesteps", 1000)
-
-        def function(picture, seed, label=None):
-            terms = diffusion.variational_bound(
-                self.denoiser(label),
-                self.noise_path,
-                images.from_uint8(picture),
-                diffusion.uniform(self.noise_path, steps),
-                lambda step: randomness.row_normal(seed, self.image_shape, "bound", step),
-            )
-            ends = terms["prior"][:, None], terms["decoder"][:, None]
-            return tf.concat([ends[0], tf.transpose(terms["steps"]), ends[1]], 1)
-
-        rows = [pictures, *self.rows(len(pictures), labels, seed)]
-        compiled = self.compiled_function(("bound", steps), function, _specs(rows))
-        terms = in_batches(compiled, rows, batch_size)
-        return {
-            "total": terms.sum(1),
-            "prior": terms[:, 0],
-            "steps": terms[:, 1:-1],
-            "decoder": terms[:, -1],
-        }
-
-    def _row_uniform(self, seed, purpose, low, high, index=0):
-        """One uniform draw of an image's shape for each seed."""
-
-        def draw(seed):
-            key = randomness.key(seed, purpose, index)
-            return randomness.uniform(self.image_shape, key, low, high)
-
-        return tf.map_fn(draw, seed, fn_output_signature=tf.float32)
-
-    # Helpers
-
-    def _checked_pictures(self, pictures):
-        pictures = check_images(pictures)
-        if pictures.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"Pictures must be [n, *{self.image_shape}]. Received: pictures of shape "
-                f"{pictures.shape}"
-            )
-        return pictures
-
-    def _grouped(self, step, *rows):
-        """`step` for any number of rows, `generation_rows` at a time; uint8 [batch, h, w, c]."""
-        taken = [row for row in rows if row is not None]
-        return in_groups(
-            step, self.generation_rows, taken, tf.TensorSpec(self.image_shape, tf.uint8)
-        )
-
     def _sampled(self, name, function, rows, batch_size, progress, repeats=1, **options):
         """Calls a function of (*rows, sampling) for all rows, compiled once for each sampler."""
         sampling = self._checked_sampling(options)
@@ -604,7 +299,7 @@ class Diffusion(GenerativeModel):
             )
             return function(*taken, sampling=settings)
 
-        signature = _specs(rows)
+        signature = specs_of(rows)
         signature += [tf.TensorSpec([], tf.int32)] + 3 * [tf.TensorSpec([], tf.float32)]
         settings = sampling.steps, sampling.scale if guided else 1.0, *interval
         if progress is not None:
@@ -680,10 +375,6 @@ class _Ticks:
     def __call__(self, step):
         self.done += 1
         self.progress(self.done, self.total)
-
-
-def _specs(rows):
-    return [tf.TensorSpec([None, *row.shape[1:]], row.dtype) for row in rows]
 
 
 def _default_times(path):

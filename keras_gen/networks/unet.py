@@ -13,11 +13,11 @@ def denoiser(
     num_classes=None,
     width=64,
     multipliers=(1, 2),
-    blocks=2,
+    blocks=1,
     attention=(1,),
     patch=None,
     activation="silu",
-    block="dense",
+    block="separable",
     dropout=0.0,
     condition_channels=0,
     seed=0,
@@ -37,8 +37,9 @@ def denoiser(
             images of 16 to 47 pixels, 4 for larger ones, 1 for smaller ones. Sides that are no
             multiple of what the levels need are padded with zeros and cropped at the end.
         activation: name of Keras's activation.
-        block: "dense", two 3×3 convolutions, or "separable", a depthwise 3×3 convolution and two
-            1×1 convolutions with twice the channels between them.
+        block: "separable", a depthwise 3×3 convolution and two 1×1 convolutions with twice the
+            channels between them, which learns more in the same time on CPUs, or "dense", two 3×3
+            convolutions.
         dropout: fraction dropped within each block.
         condition_channels: channels, besides the image's, that the network sees at every pixel.
         seed: int, of the initial weights.

@@ -269,6 +269,14 @@ def test_bad_calls_are_named(plain, pictures, call, message):
         call(plain, pictures)
 
 
+def test_pictures_of_classes_need_their_labels(labelled, pictures):
+    for call in (labelled.log_likelihood, labelled.variational_bound):
+        with pytest.raises(ValueError, match="`labels` are needed"):
+            call(pictures)
+    with pytest.raises(ValueError, match="`labels` are needed"):
+        labelled.interpolate(pictures, pictures, 3)
+
+
 def test_works_with_no_further_argument():
     model = kg.models.Diffusion((28, 28, 1))
     assert model.network.output_shape == (None, 28, 28, 1)
@@ -276,14 +284,24 @@ def test_works_with_no_further_argument():
     assert model.optimizer.global_clipnorm == 1
 
 
-def test_gradient_accumulation_averages_micro_batches():
+def test_weights_and_averages_wait_for_accumulated_gradients():
     source = digits(SHAPE, labelled=False)
     model = kg.models.Diffusion(SHAPE, network=network())
     model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
-    before = [np.asarray(w) for w in model.network.trainable_weights]
+
+    def weights():
+        pairs = model.averages.pairs
+        return [[np.asarray(weight) for weight in column] for column in zip(*pairs)]
+
+    before = weights()
     batch = next(iter(source.batches(16, seed=0)))
     one_step(model, batch)
-    for a, b in zip(before, model.network.trainable_weights):
-        np.testing.assert_array_equal(a, b)
+    for a, b in zip(before, weights()):
+        assert all((x == y).all() for x, y in zip(a, b))
     one_step(model, batch)
-    assert any((a != np.asarray(b)).any() for a, b in zip(before, model.network.trainable_weights))
+    for a, b in zip(before, weights()):
+        assert any((x != y).any() for x, y in zip(a, b))
+    # the first change of the weights moves the averages as a first step does: by 1 - 2 / 11
+    averages, trained = weights()
+    for start, average, weight in zip(before[0], averages, trained):
+        np.testing.assert_allclose(average, start + 9 / 11 * (weight - start), atol=1e-6)

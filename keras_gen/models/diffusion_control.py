@@ -1,0 +1,223 @@
+"""What a trained diffusion model can be told besides a label."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import diffusion, images, randomness
+from keras_gen import export as saved_model
+from keras_gen.models.base import in_groups
+
+
+class Control:
+    """Part of `Diffusion`: inpainting, image to image, interpolation, mixed classes."""
+
+    def inpaint(
+        self, pictures, masks, labels=None, repeats=4, seed=0, batch_size=1024, progress=None, **how
+    ):
+        """Draws what a mask hides, to match the rest (RePaint, Lugmayr et al. 2022).
+
+        Args:
+            pictures: uint8 [n, h, w, c].
+            masks: bool [h, w] or [n, h, w], True where to draw.
+            labels, seed, batch_size, progress: as in `generate`.
+            repeats: how often each step is done anew; more makes a better match and takes longer.
+            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
+                `generate`.
+
+        Returns:
+            uint8 [n, h, w, c], exactly `pictures` where the masks are False.
+
+        Raises:
+            ValueError: when the pictures or masks do not fit the model.
+        """
+        pictures = self.checked_pictures(pictures)
+        masks = np.asarray(masks)
+        if masks.dtype != bool or masks.shape not in (pictures.shape[1:3], pictures.shape[:3]):
+            raise ValueError(
+                "`masks` must be bool [h, w] or [n, h, w] for the pictures. Received: masks of "
+                f"shape {masks.shape} and dtype {masks.dtype}, pictures of shape {pictures.shape}"
+            )
+        if repeats < 1:
+            raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats!r}")
+        rows = [pictures, np.broadcast_to(masks, pictures.shape[:3])]
+        rows += self.rows(len(pictures), labels, seed)
+
+        def function(picture, mask, *row, sampling):
+            return self.inpaint_images(picture, mask, *row, sampling=sampling, repeats=repeats)
+
+        name = ("inpaint", repeats)
+        return self._sampled(name, function, rows, batch_size, progress, repeats, **how)
+
+    def inpaint_images(self, picture, mask, seed, label=None, sampling=None, repeats=4):
+        """As `inpaint`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], int64 [batch]."""
+        sampling = sampling or self._checked_sampling({})
+
+        def step(picture, mask, seed, label=None):
+            mask = mask[..., None]
+            drawn = diffusion.inpaint(
+                sampling.sampler,
+                x=self.prior(seed),
+                known=images.from_uint8(picture),
+                mask=mask,
+                repeats=repeats,
+                **self.sampler_arguments(seed, label, sampling),
+            )
+            return tf.where(mask, images.to_uint8(drawn), picture)
+
+        return self._grouped(step, picture, mask, seed, label)
+
+    def image_to_image(
+        self,
+        pictures,
+        strength=0.5,
+        labels=None,
+        seed=0,
+        batch_size=1024,
+        progress=None,
+        **how,
+    ):
+        """Draws pictures anew from a noise level on (SDEdit, Meng et al. 2022).
+
+        Args:
+            pictures: uint8 [n, h, w, c].
+            strength: in [0, 1], the part of the sampler's steps that is done: 0 gives the pictures
+                back, 1 keeps nothing of them.
+            labels, seed, batch_size, progress: as in `generate`.
+            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
+                `generate`.
+
+        Returns:
+            uint8 [n, h, w, c].
+
+        Raises:
+            ValueError: when the pictures do not fit the model or `strength` is out of range.
+        """
+        pictures = self.checked_pictures(pictures)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"`strength` must lie in [0, 1]. Received: strength={strength!r}")
+        steps = how.get("steps") or self.sampling["steps"]
+        left_out = steps - round(strength * steps)
+        if left_out == steps:
+            return pictures
+
+        def function(picture, *row, sampling):
+            def step(picture, seed, label=None):
+                arguments = self.sampler_arguments(seed, label, sampling)
+                times = arguments.pop("times")[left_out:]
+                noise = randomness.row_normal(seed, self.image_shape)
+                start = tf.cast(times[0], tf.float32)
+                x = self.noise_path.mix(images.from_uint8(picture), noise, start)
+                return images.to_uint8(sampling.sampler(x=x, times=times, **arguments))
+
+            return self._grouped(step, picture, *row)
+
+        rows = [pictures, *self.rows(len(pictures), labels, seed)]
+        return self._sampled(
+            ("image_to_image", left_out), function, rows, batch_size, progress, **how
+        )
+
+    def interpolate(self, first, second, count, labels=None, batch_size=1024, **how):
+        """Images between two: the noise that leads to each, and noise between (DDIM, Song 2021).
+
+        Args:
+            first, second: uint8 [n, h, w, c].
+            count: int, how many images for each pair, the ends included.
+            labels: as in `generate`, of each pair; for models with classes they are needed.
+            batch_size: as in `generate`.
+            **how: `steps`, `grid`, of the way there and back.
+
+        Returns:
+            uint8 [n, count, h, w, c]. The first and the last of each row are `first` and `second`
+            but for the error of the sampler.
+        """
+        first, second = self.checked_pictures(first), self.checked_pictures(second)
+        if first.shape != second.shape or count < 2:
+            raise ValueError(
+                "`first` and `second` must be as many, and `count` at least 2. Received: "
+                f"{len(first)} and {len(second)} images, count={count!r}"
+            )
+        labels = self.rows_with_labels(len(first), labels, 0)[1:]
+        fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
+        rows = [np.repeat(row, count, axis=0) for row in (first, second, *labels)]
+
+        def function(first, second, fraction, *label, sampling):
+            def step(first, second, fraction, label=None):
+                arguments = self.sampler_arguments(None, label, sampling)
+                times = arguments["times"]
+                rising = tf.reverse(times[:-1], [0])
+
+                def encode(picture):
+                    x = tf.cast(self.noise_path.alpha(rising[0]), tf.float32)
+                    x *= images.from_uint8(picture)
+                    return diffusion.heun(x=x, **{**arguments, "times": rising})
+
+                x = diffusion.slerp(encode(first), encode(second), fraction)
+                return images.to_uint8(diffusion.heun(x=x, **arguments))
+
+            return self._grouped(step, first, second, fraction, *label)
+
+        rows.insert(2, fractions)
+        made = self._sampled("interpolate", function, rows, batch_size, None, **how)
+        return made.reshape(len(first), count, *self.image_shape)
+
+    def mix_classes(self, labels, others, weights, seed=0, batch_size=1024, progress=None, **how):
+        """Images of what lies between two classes: the mean of both denoisers.
+
+        Args:
+            labels, others: ints or integer arrays [n], the classes.
+            weights: floats [n] in [0, 1], of `others`.
+            seed, batch_size, progress, **how: as in `generate`.
+
+        Returns:
+            uint8 [n, h, w, c].
+        """
+        if not self.num_classes:
+            raise ValueError(f"{self.name!r} has no classes to mix.")
+        weights = np.asarray(weights, np.float32)
+        if weights.ndim != 1 or not ((weights >= 0) & (weights <= 1)).all():
+            raise ValueError(f"`weights` must be [n] within [0, 1]. Received: weights={weights!r}")
+        rows = self.rows(len(weights), labels, seed)
+        rows += [self.rows(len(weights), others, seed)[1], weights]
+
+        def function(*rows, sampling):
+            def step(seed, label, other, weight):
+                arguments = self.sampler_arguments(seed, label, sampling)
+                denoise = arguments.pop("denoise")
+                denoise_other = self.denoiser(other, sampling.scale, sampling.interval)
+
+                def mixed(x, t):
+                    return diffusion.combine(1 - weight, denoise(x, t), weight, denoise_other(x, t))
+
+                x = sampling.sampler(mixed, x=self.prior(seed), **arguments)
+                return images.to_uint8(x)
+
+            return self._grouped(step, *rows)
+
+        return self._sampled("mix_classes", function, rows, batch_size, progress, **how)
+
+    def signatures(self):
+        return {**super().signatures(), "inpaint": self._inpaint_signature()}
+
+    def _inpaint_signature(self):
+        """`inpaint`: image uint8 [batch, h, w, c], mask bool [batch, h, w], seed (and label) ->
+        images."""
+        height, width, _ = self.image_shape
+        signature = [
+            tf.TensorSpec([None, *self.image_shape], tf.uint8, name="image"),
+            tf.TensorSpec([None, height, width], tf.bool, name="mask"),
+            *saved_model.row_signature(self.num_classes),
+        ]
+
+        def inpaint(image, mask, seed, label=None):
+            checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
+            with tf.control_dependencies(checks):
+                return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
+
+        return inpaint, signature
+
+    def _grouped(self, step, *rows):
+        """`step` for any number of rows, `generation_rows` at a time; uint8 [batch, h, w, c]."""
+        taken = [row for row in rows if row is not None]
+        return in_groups(
+            step, self.generation_rows, taken, tf.TensorSpec(self.image_shape, tf.uint8)
+        )
