@@ -83,8 +83,8 @@ def main():
         rows.append([f"`unet`, {name}", f"{mine[0][name][1]:,}", *_cells(values, peer)])
     header = ["variant", "parameters", "images/s", "ratio to their best", "all repeats"]
     text = (
-        f"# Diffusion: training throughput\n\n`python benchmarks/diffusion_throughput.py`: 28×28×1, "
-        f"batch {args.batch_size}, median of {args.repeats}, 2 processors. Their best: {best}.\n\n"
+        "# Diffusion: training throughput\n\n`python benchmarks/diffusion_throughput.py`: 28×28×1, "
+        f"batch {args.batch_size}, median of {args.repeats}. Their best: {best}.\n\n"
         f"{table(header, rows)}\n"
     )
     (HERE / "diffusion_throughput.md").write_text(text)

@@ -91,12 +91,12 @@ def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, **k
 
 def unet(image_shape, num_classes):
     return networks.unet.denoiser(
-        image_shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=(0,)
+        image_shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=()
     )
 
 
 def dit(image_shape, num_classes):
-    return networks.dit.denoiser(image_shape, num_classes, width=16, depth=2, heads=2)
+    return networks.dit.denoiser(image_shape, num_classes, width=16, depth=1, heads=2)
 
 
 def diffusion(name, labelled, kind=models.Diffusion, network=unet, weighted=None, **kwargs):
