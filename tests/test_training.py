@@ -1,0 +1,49 @@
+"""The training scripts, run as a user does, with tiny settings."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_gen as kg
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "gan.py": ["--network", "mlp", "--hidden", "16"],
+    "diffusion.py": ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", TINY)
+def test_a_script_leaves_pictures_logs_model_and_export(script, tmp_path):
+    command = [sys.executable, str(ROOT / "training" / script), *TINY[script]]
+    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
+    command += ["--run-dir", str(tmp_path / "run"), "--export-dir", str(tmp_path / "export")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.splitlines()[-1].endswith(f"are in {tmp_path / 'run'}")
+    run = tmp_path / "run"
+    assert (run / "samples" / "epoch_0001.png").exists()
+    assert (run / "model.keras").exists()
+    assert list((run / "logs").rglob("events*"))
+    assert len(json.loads((run / "metrics.json").read_text())["loss"]) == 1
+    assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_ddpm_is_one_command(tmp_path):
+    command = [sys.executable, str(ROOT / "training" / "diffusion.py"), *TINY["diffusion.py"]]
+    command += ["--path", "linear", "--prediction", "noise", "--timesteps", "1000"]
+    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
+    command += ["--sampler", "ddpm", "--steps", "10", "--run-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(model.noise_path, kg.diffusion.Linear) and model.noise_path.timesteps == 1000
+    assert isinstance(model.prediction, kg.diffusion.NoisePrediction)
+    assert model.sampling["sampler"] == "ddpm"
