@@ -47,3 +47,17 @@ def test_ddpm_is_one_command(tmp_path):
     assert isinstance(model.noise_path, kg.diffusion.Linear) and model.noise_path.timesteps == 1000
     assert isinstance(model.prediction, kg.diffusion.NoisePrediction)
     assert model.sampling["sampler"] == "ddpm"
+
+
+@pytest.mark.slow
+def test_control_draws_strips(tmp_path):
+    network = kg.networks.unet.denoiser(
+        (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0
+    )
+    kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
+    command = [sys.executable, str(ROOT / "training" / "control.py"), tmp_path / "model.keras"]
+    command += ["--split", "train", "--rows", "2", "--steps", "2", "--output", tmp_path / "out"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    names = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}

@@ -282,8 +282,14 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             grid=grid,
         )
 
-    def _sampled(self, name, function, rows, batch_size, progress, repeats=1, **options):
-        """Calls a function of (*rows, sampling) for all rows, compiled once for each sampler."""
+    def _sampled(
+        self, name, function, rows, batch_size, progress, numbers=(), steps_done=None, **options
+    ):
+        """Calls a function of (*rows, *numbers, sampling) for all rows.
+
+        It is compiled once for each sampler; `numbers` are ints, tensors in the graph.
+        `steps_done` is how many steps a group of rows takes, where not those of the sampler.
+        """
         sampling = self._checked_sampling(options)
         guided, interval = sampling.scale is not None, sampling.interval
         key = (name, sampling.sampler, sampling.grid, guided, progress is not None)
@@ -299,21 +305,26 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             )
             return function(*taken, sampling=settings)
 
-        signature = specs_of(rows)
-        signature += [tf.TensorSpec([], tf.int32)] + 3 * [tf.TensorSpec([], tf.float32)]
-        settings = sampling.steps, sampling.scale if guided else 1.0, *interval
+        signature = specs_of(rows) + (len(numbers) + 1) * [tf.TensorSpec([], tf.int32)]
+        signature += 3 * [tf.TensorSpec([], tf.float32)]
+        settings = *numbers, sampling.steps, sampling.scale if guided else 1.0, *interval
         if progress is not None:
             groups = sum(
                 -(-min(batch_size, len(rows[0]) - i) // self.generation_rows)
                 for i in range(0, len(rows[0]), batch_size)
             )
-            self._tick = _Ticks(progress, groups * sampling.steps * repeats)
+            self._tick = _Ticks(progress, groups * (steps_done or sampling.steps))
         return in_batches(
             self.compiled_function(key, compiled, signature), rows, batch_size, *settings
         )
 
     def _checked_sampling(self, options):
         """`Sampling` of the model's settings, but for the `options` that are not None."""
+        unknown = set(options) - set(self.sampling)
+        if unknown:
+            raise TypeError(
+                f"Sampling is told by {sorted(self.sampling)}. Received: {sorted(unknown)}"
+            )
         chosen = {**self.sampling, **{k: v for k, v in options.items() if v is not None}}
         steps, scale = chosen["steps"], chosen["guidance_scale"]
         interval = chosen["guidance_interval"]

@@ -43,10 +43,13 @@ class Control:
         rows += self.rows(len(pictures), labels, seed)
 
         def function(picture, mask, *row, sampling):
+            *row, repeats = row
             return self.inpaint_images(picture, mask, *row, sampling=sampling, repeats=repeats)
 
-        name = ("inpaint", repeats)
-        return self._sampled(name, function, rows, batch_size, progress, repeats, **how)
+        steps_done = repeats * (how.get("steps") or self.sampling["steps"])
+        return self._sampled(
+            "inpaint", function, rows, batch_size, progress, [repeats], steps_done, **how
+        )
 
     def inpaint_images(self, picture, mask, seed, label=None, sampling=None, repeats=4):
         """As `inpaint`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], int64 [batch]."""
@@ -101,19 +104,22 @@ class Control:
             return pictures
 
         def function(picture, *row, sampling):
+            *row, start = row
+
             def step(picture, seed, label=None):
                 arguments = self.sampler_arguments(seed, label, sampling)
-                times = arguments.pop("times")[left_out:]
+                times = arguments.pop("times")[start:]
                 noise = randomness.row_normal(seed, self.image_shape)
-                start = tf.cast(times[0], tf.float32)
-                x = self.noise_path.mix(images.from_uint8(picture), noise, start)
+                first = tf.cast(times[0], tf.float32)
+                x = self.noise_path.mix(images.from_uint8(picture), noise, first)
                 return images.to_uint8(sampling.sampler(x=x, times=times, **arguments))
 
             return self._grouped(step, picture, *row)
 
         rows = [pictures, *self.rows(len(pictures), labels, seed)]
+        numbers, steps_done = [left_out], steps - left_out
         return self._sampled(
-            ("image_to_image", left_out), function, rows, batch_size, progress, **how
+            "image_to_image", function, rows, batch_size, progress, numbers, steps_done, **how
         )
 
     def interpolate(self, first, second, count, labels=None, batch_size=1024, **how):

@@ -277,6 +277,20 @@ def test_pictures_of_classes_need_their_labels(labelled, pictures):
         labelled.interpolate(pictures, pictures, 3)
 
 
+def test_unknown_settings_are_named(plain, pictures):
+    with pytest.raises(TypeError, match=r"Received: \['stepz'\]"):
+        plain.image_to_image(pictures, stepz=3)
+
+
+def test_strengths_and_repeats_trace_nothing(plain, pictures):
+    mask = np.ones(SHAPE[:2], bool)
+    for number in (1, 2, 3):
+        plain.image_to_image(pictures, 0.3 * number)
+        plain.inpaint(pictures, mask, repeats=number)
+    counts = {f.experimental_get_tracing_count() for f in plain._functions.values()}
+    assert counts == {1}
+
+
 def test_works_with_no_further_argument():
     model = kg.models.Diffusion((28, 28, 1))
     assert model.network.output_shape == (None, 28, 28, 1)

@@ -1,0 +1,91 @@
+"""Draws what a trained diffusion model can be told: `python training/control.py model.keras`.
+
+Strips of held-out images: inpainting (the image, the image with its hole, drawings of the hole),
+image to image (the image, then more and more drawn anew) and interpolation (an image at each end);
+with classes, mixtures of two of them besides.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_gen as kg
+
+COLUMNS = 8
+
+
+def strips(model, pictures, labels, steps, seed):
+    """dict from what is shown to uint8 [rows * COLUMNS, h, w, c]."""
+    how = {"steps": steps}
+    rows = len(pictures)
+
+    def repeated(array, times):
+        return None if array is None else np.repeat(array, times, axis=0)
+
+    height, width, _ = model.image_shape
+    mask = np.zeros((height, width), bool)
+    mask[height // 2 :] = True
+    drawn = model.inpaint(
+        repeated(pictures, COLUMNS - 2), mask, repeated(labels, COLUMNS - 2), seed=seed, **how
+    )
+    hidden = np.where(mask[..., None], 128, pictures).astype(np.uint8)
+    given = np.stack([pictures, hidden], axis=1)
+    made = {"inpaint": _beside(given, drawn, rows)}
+
+    strengths = np.linspace(0.2, 0.9, COLUMNS - 1)
+    anew = [model.image_to_image(pictures, s, labels, seed=seed, **how) for s in strengths]
+    made["image_to_image"] = _beside(pictures[:, None], np.stack(anew, axis=1), rows)
+
+    # the ends of a pair may be of two classes: both ways are gone under the label of the first
+    first, second = pictures[: rows // 2], pictures[rows // 2 : rows // 2 * 2]
+    pair_labels = None if labels is None else labels[: rows // 2]
+    between = model.interpolate(first, second, COLUMNS, pair_labels, steps=4 * steps)
+    made["interpolate"] = between.reshape(-1, *model.image_shape)
+
+    if model.num_classes:
+        weights = np.tile(np.linspace(0, 1, COLUMNS), rows)
+        ones = np.repeat(np.arange(rows) % model.num_classes, COLUMNS)
+        seeds = (seed << 32) + np.repeat(np.arange(rows), COLUMNS)
+        others = (ones + 1) % model.num_classes
+        made["mix_classes"] = model.mix_classes(ones, others, weights, seed=seeds, **how)
+    return made
+
+
+def _beside(given, drawn, rows):
+    drawn = drawn.reshape(rows, -1, *given.shape[2:])
+    return np.concatenate([given, drawn], axis=1).reshape(-1, *given.shape[2:])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help=".keras file of a Diffusion")
+    parser.add_argument("--data", default="digits", help="held-out images to start from")
+    parser.add_argument("--data-dir", help="folder of the prepared TFDS data sets")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--scale", type=int, default=2, help="how much the pixels are magnified")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("control"), help="folder")
+    args = parser.parse_args()
+
+    model = keras.saving.load_model(args.model)
+    source = kg.data.load(
+        args.data, args.split, image_size=model.image_shape[:2], data_dir=args.data_dir
+    )
+    pictures, labels = source.take(args.rows, seed=args.seed)
+    labels = labels if model.num_classes else None
+    args.output.mkdir(parents=True, exist_ok=True)
+    provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
+    for name, images in strips(model, pictures, labels, args.steps, args.seed).items():
+        picture = kg.images.grid(images, columns=COLUMNS, scale=args.scale)
+        kg.images.write_png(args.output / f"{name}.png", picture, provenance)
+        print(args.output / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
