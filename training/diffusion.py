@@ -31,7 +31,8 @@ def arguments():
     model.add_argument("--dropout", type=float, default=0.0)
 
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--sampler", choices=kg.diffusion.SAMPLERS, default="heun")
+    samplers = sorted(set(kg.diffusion.SAMPLERS) - {"consistency"})
+    sampling.add_argument("--sampler", choices=samplers, default="heun")
     sampling.add_argument("--steps", type=int, default=12, help="of the sampler")
     sampling.add_argument("--guidance-scale", type=float, default=1.0)
 
@@ -40,7 +41,10 @@ def arguments():
     training.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
     training.add_argument("--clip-norm", type=float, default=1.0)
     common.add_output(parser, "runs/diffusion")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.timesteps and args.path not in ("linear", "cosine"):
+        parser.error(f"--timesteps is for --path linear and cosine. Received: --path {args.path}")
+    return args
 
 
 def build(args, source, num_classes, steps):

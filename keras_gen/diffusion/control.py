@@ -51,7 +51,6 @@ def inpaint(sampler, denoise, path, x, times, known, mask, draw, repeats=1, call
         x = mask * x + (1 - mask) * path.mix(known, draw(3 * i + 1), tf.cast(s, x.dtype))
         if callback is not None:
             x = callback(step, s, x, x)
-        again &= s > 0
         x = tf.cond(again, lambda: renoise(path, x, s, t, draw(3 * i + 2)), lambda: x)
         return i + 1, tf.ensure_shape(x, known.shape)
 
@@ -68,6 +67,7 @@ def slerp(first, second, fraction):
     Returns:
         Tensor of that shape.
     """
+    first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
     axes = list(range(1, first.shape.rank))
 
     def length(x):

@@ -163,6 +163,7 @@ class EDM(Path):
         return tf.zeros_like(t), tf.ones_like(t)
 
 
+@keras.saving.register_keras_serializable("keras_gen")
 class DiscretePath(Path):
     """A variance-preserving path of T steps: alpha^2 + sigma^2 = 1, given by DDPM's betas.
 
@@ -188,6 +189,9 @@ class DiscretePath(Path):
             max(NOISIEST, last - math.log(-math.expm1(last))),
             min(CLEANEST, first - math.log(-math.expm1(first))),
         )
+
+    def get_config(self):
+        return {"betas": self.betas.tolist()}
 
     def log_alpha_bar(self, t):
         """log alpha(t)^2, float64 whatever the dtype of t, which is clipped to [0, 1]."""

@@ -6,6 +6,11 @@ import tensorflow as tf
 from keras_gen import diffusion, randomness
 from keras_gen.models.diffusion import Diffusion
 
+HUBER = 5.4e-4  # Song and Dhariwal 2023, section 3.3, for the mean over the pixels
+
+_OF_MEANS = {f for name, f in diffusion.SAMPLERS.items() if name != "consistency"}
+_NO_LIKELIHOOD = "A consistency model has no likelihood; the model that it was tuned from has one."
+
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ConsistencyModel(Diffusion):
@@ -30,7 +35,8 @@ class ConsistencyModel(Diffusion):
         rectified flow, wide enough to reach pure noise.
         stage_steps: training steps of each stage.
         stages: number of stages; in the last the levels differ by a 2^`stages`-th or so.
-        sampler, steps: by default "consistency" in 2 steps.
+        sampler, steps: by default "consistency" in 2 steps. Samplers that need the mean of the
+            data, and what rests on them (interpolation, likelihoods), are refused.
     """
 
     def __init__(
@@ -49,6 +55,8 @@ class ConsistencyModel(Diffusion):
         path = diffusion.get_path(path)
         if times is None and isinstance(path, diffusion.RectifiedFlow):
             times = diffusion.LogitNormalTimes(0.5, 1.6)
+        if times is None and isinstance(path, diffusion.EDM):
+            times = diffusion.LogNormalTimes(-1.1, 2.0)
         super().__init__(
             image_shape,
             num_classes,
@@ -117,5 +125,20 @@ class ConsistencyModel(Diffusion):
         target = tf.where((lower > 0)[:, None, None, None], estimate(lower), x)
         error = tf.reduce_mean(tf.square(estimate(t) - tf.stop_gradient(target)), [1, 2, 3])
         # the pseudo-Huber distance, weighted by one over the distance of the levels
-        huber = tf.sqrt(error + 1e-4) - 1e-2
-        return {"loss": huber / tf.maximum(distance, 1e-2)}
+        huber = tf.sqrt(error + HUBER**2) - HUBER
+        return {"loss": huber / tf.maximum(distance, 1e-3)}
+
+    def _checked_sampling(self, options):
+        sampling = super()._checked_sampling(options)
+        if sampling.sampler in _OF_MEANS:
+            raise ValueError(
+                "A consistency model says where the ODE ends, and not which way it goes: its "
+                f"`sampler` is 'consistency'. Received: sampler={sampling.sampler.__name__!r}"
+            )
+        return sampling
+
+    def log_likelihood(self, *args, **kwargs):
+        raise NotImplementedError(_NO_LIKELIHOOD)
+
+    def variational_bound(self, *args, **kwargs):
+        raise NotImplementedError(_NO_LIKELIHOOD)

@@ -77,7 +77,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         is_edm = isinstance(self.noise_path, diffusion.EDM)
         self.prediction = diffusion.get_prediction(prediction or ("edm" if is_edm else "velocity"))
         self.weighting = diffusion.get_weighting(weighting)
-        self.times = diffusion.get_time_sampler(times or _default_times(self.noise_path))
+        self.times = _checked_times(times, self.noise_path)
         if not 0 <= label_dropout < 1:
             raise ValueError(
                 f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout!r}"
@@ -252,12 +252,13 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             n, labels, seed, batch_size: as in `GenerativeModel.generate`.
             steps: number of steps of the sampler; a new number does not compile anything anew.
             sampler: "ddim", "ddpm", "euler", "heun", "dpmpp_2m", or a function such as those of
-                `keras_gen.diffusion.samplers`.
+                `keras_gen.diffusion.samplers`; it is compiled once for each object.
             guidance_scale: float; 1 is no guidance, more follows the labels more closely, at twice
                 the time.
             guidance_interval: (low, high): guidance where low < t <= high alone.
-            grid: "uniform", "logsnr", "karras" or a function of (path, steps). None: uniform on
-                the rectified flow and for "ddpm", else "karras".
+            grid: "uniform", "logsnr", "karras", "jumps" or a function of (path, steps). None:
+                uniform on the rectified flow and for "ddpm", "jumps" for "consistency", else
+                "karras".
             progress: function (done, total), called after every step of every group of images.
 
         Whatever is None is as the model was told at its making.
@@ -346,7 +347,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         grid = chosen["grid"]
         if grid is None:
             straight = isinstance(self.noise_path, diffusion.RectifiedFlow)
-            grid = "uniform" if straight or chosen["sampler"] == "ddpm" else "karras"
+            own = {"ddpm": "uniform", "consistency": "jumps"}.get(chosen["sampler"], "karras")
+            grid = "uniform" if straight else own
         return Sampling(
             diffusion.get_sampler(chosen["sampler"]),
             diffusion.get_grid(grid),
@@ -388,9 +390,24 @@ class _Ticks:
         self.progress(self.done, self.total)
 
 
-def _default_times(path):
-    if isinstance(path, diffusion.EDM):
-        return "log_normal"
-    if isinstance(path, diffusion.DiscretePath):
+def _checked_times(times, path):
+    """The times to train at, by default those of the path.
+
+    Raises:
+        ValueError: when they are not those of the path: EDM's is its noise, others end at 1.
+    """
+    discrete = isinstance(path, diffusion.DiscretePath)
+    if times is None:
+        default = "log_normal" if isinstance(path, diffusion.EDM) else "logit_normal"
+        times = "discrete" if discrete else default
+    if times == "discrete" and discrete:
         return diffusion.DiscreteTimes(path.timesteps)
-    return "logit_normal"
+    sampler = diffusion.get_time_sampler(times)
+    known = isinstance(sampler, tuple(diffusion.TIME_SAMPLERS.values()))
+    log_normal = isinstance(sampler, diffusion.LogNormalTimes)
+    if known and log_normal != isinstance(path, diffusion.EDM):
+        raise ValueError(
+            "`times` must be log-normal on EDM's path, whose time is the noise, and on it alone. "
+            f"Received: times={times!r}, path={path!r}"
+        )
+    return sampler

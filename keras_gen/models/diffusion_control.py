@@ -19,7 +19,8 @@ class Control:
         Args:
             pictures: uint8 [n, h, w, c].
             masks: bool [h, w] or [n, h, w], True where to draw.
-            labels, seed, batch_size, progress: as in `generate`.
+            labels: as in `generate`, but for None, which is "no label".
+            seed, batch_size, progress: as in `generate`.
             repeats: how often each step is done anew; more makes a better match and takes longer.
             **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
                 `generate`.
@@ -40,7 +41,7 @@ class Control:
         if repeats < 1:
             raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats!r}")
         rows = [pictures, np.broadcast_to(masks, pictures.shape[:3])]
-        rows += self.rows(len(pictures), labels, seed)
+        rows += self.picture_rows(len(pictures), labels, seed)
 
         def function(picture, mask, *row, sampling):
             *row, repeats = row
@@ -85,7 +86,8 @@ class Control:
             pictures: uint8 [n, h, w, c].
             strength: in [0, 1], the part of the sampler's steps that is done: 0 gives the pictures
                 back, 1 keeps nothing of them.
-            labels, seed, batch_size, progress: as in `generate`.
+            labels: as in `generate`, but for None, which is "no label".
+            seed, batch_size, progress: as in `generate`.
             **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
                 `generate`.
 
@@ -116,25 +118,28 @@ class Control:
 
             return self._grouped(step, picture, *row)
 
-        rows = [pictures, *self.rows(len(pictures), labels, seed)]
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         numbers, steps_done = [left_out], steps - left_out
         return self._sampled(
             "image_to_image", function, rows, batch_size, progress, numbers, steps_done, **how
         )
 
     def interpolate(self, first, second, count, labels=None, batch_size=1024, **how):
-        """Images between two: the noise that leads to each, and noise between (DDIM, Song 2021).
+        """Images between two: the noise that leads to each, and noise between.
+
+        The noise is what the probability-flow ODE makes of an image (Song et al. 2021, section 4.3
+        of DDIM), solved both ways with Heun's method.
 
         Args:
             first, second: uint8 [n, h, w, c].
             count: int, how many images for each pair, the ends included.
-            labels: as in `generate`, of each pair; for models with classes they are needed.
+            labels: as in `generate`, of each pair; None is "no label".
             batch_size: as in `generate`.
-            **how: `steps`, `grid`, of the way there and back.
+            **how: `steps`, `grid` (by default "logsnr"), `guidance_scale`, `guidance_interval`.
 
         Returns:
-            uint8 [n, count, h, w, c]. The first and the last of each row are `first` and `second`
-            but for the error of the sampler.
+            uint8 [n, count, h, w, c]. The ends are `first` and `second` but for the errors of the
+            network and of the steps.
         """
         first, second = self.checked_pictures(first), self.checked_pictures(second)
         if first.shape != second.shape or count < 2:
@@ -142,28 +147,34 @@ class Control:
                 "`first` and `second` must be as many, and `count` at least 2. Received: "
                 f"{len(first)} and {len(second)} images, count={count!r}"
             )
-        labels = self.rows_with_labels(len(first), labels, 0)[1:]
-        fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
-        rows = [np.repeat(row, count, axis=0) for row in (first, second, *labels)]
+        how = {"grid": "logsnr", **how, "sampler": "heun"}
+        labels = self.picture_rows(len(first), labels, 0)[1:]
 
-        def function(first, second, fraction, *label, sampling):
-            def step(first, second, fraction, label=None):
+        def encode(picture, *label, sampling):
+            def step(picture, label=None):
                 arguments = self.sampler_arguments(None, label, sampling)
-                times = arguments["times"]
-                rising = tf.reverse(times[:-1], [0])
+                rising = tf.reverse(arguments.pop("times")[:-1], [0])
+                clean = tf.cast(self.noise_path.alpha(rising[0]), tf.float32)
+                x = clean * images.from_uint8(picture)
+                return sampling.sampler(x=x, times=rising, **arguments)
 
-                def encode(picture):
-                    x = tf.cast(self.noise_path.alpha(rising[0]), tf.float32)
-                    x *= images.from_uint8(picture)
-                    return diffusion.heun(x=x, **{**arguments, "times": rising})
+            return self._grouped(step, picture, *label, dtype=tf.float32)
 
-                x = diffusion.slerp(encode(first), encode(second), fraction)
-                return images.to_uint8(diffusion.heun(x=x, **arguments))
+        def decode(x, *label, sampling):
+            def step(x, label=None):
+                arguments = self.sampler_arguments(None, label, sampling)
+                return images.to_uint8(sampling.sampler(x=x, **arguments))
 
-            return self._grouped(step, first, second, fraction, *label)
+            return self._grouped(step, x, *label)
 
-        rows.insert(2, fractions)
-        made = self._sampled("interpolate", function, rows, batch_size, None, **how)
+        ends = [
+            self._sampled("encode", encode, [pictures, *labels], batch_size, None, **how)
+            for pictures in (first, second)
+        ]
+        fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
+        between = diffusion.slerp(*(np.repeat(x, count, axis=0) for x in ends), fractions)
+        rows = [between.numpy(), *(np.repeat(label, count) for label in labels)]
+        made = self._sampled("decode", decode, rows, batch_size, None, **how)
         return made.reshape(len(first), count, *self.image_shape)
 
     def mix_classes(self, labels, others, weights, seed=0, batch_size=1024, progress=None, **how):
@@ -216,14 +227,27 @@ class Control:
 
         def inpaint(image, mask, seed, label=None):
             checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
+            counts = [tf.shape(rows)[0] for rows in (image, mask, seed)]
+            same = tf.reduce_all(tf.equal(counts, counts[0]))
+            message = "There must be as many images as masks and seeds. Received:"
+            checks.append(tf.debugging.Assert(same, [message, *counts]))
             with tf.control_dependencies(checks):
                 return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
 
         return inpaint, signature
 
-    def _grouped(self, step, *rows):
-        """`step` for any number of rows, `generation_rows` at a time; uint8 [batch, h, w, c]."""
+    def picture_rows(self, n, labels, seed):
+        """As `rows`, of given pictures: where there are no labels they are not drawn at random."""
+        if self.num_classes and labels is None:
+            if not self.label_dropout:
+                raise ValueError(
+                    f"{self.name!r} knows no pictures without labels. Received: labels=None with "
+                    "label_dropout=0"
+                )
+            return [self.rows(n, 0, seed)[0], np.full(n, self.num_classes, np.int32)]
+        return self.rows(n, labels, seed)
+
+    def _grouped(self, step, *rows, dtype=tf.uint8):
+        """`step` for any number of rows, `generation_rows` at a time; [batch, h, w, c]."""
         taken = [row for row in rows if row is not None]
-        return in_groups(
-            step, self.generation_rows, taken, tf.TensorSpec(self.image_shape, tf.uint8)
-        )
+        return in_groups(step, self.generation_rows, taken, tf.TensorSpec(self.image_shape, dtype))

@@ -15,7 +15,7 @@ class Likelihoods:
 
         Args:
             pictures: uint8 [n, h, w, c].
-            labels: as in `generate`; needed for models with classes.
+            labels: as in `generate`, but for None, which is "no label".
             steps: of Heun's method, equal in log-SNR.
             probes: random probes of the divergence (Hutchinson's estimate); more vary less.
             seed: of the dequantization and the probes, for each image as in `generate`.
@@ -38,7 +38,7 @@ class Likelihoods:
             denoise = self.denoiser(label, clip=False)
             return diffusion.ode_log_likelihood(denoise, self.noise_path, x, times, tf.stack(signs))
 
-        rows = [pictures, *self.rows_with_labels(len(pictures), labels, seed)]
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         compiled = self.compiled_function(("ode", steps, probes), function, specs_of(rows))
         nats = in_batches(compiled, rows, batch_size)
         bits = diffusion.bits_per_dimension(nats, int(np.prod(self.image_shape)))
@@ -70,7 +70,7 @@ class Likelihoods:
             ends = terms["prior"][:, None], terms["decoder"][:, None]
             return tf.concat([ends[0], tf.transpose(terms["steps"]), ends[1]], 1)
 
-        rows = [pictures, *self.rows_with_labels(len(pictures), labels, seed)]
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         compiled = self.compiled_function(("bound", steps), function, specs_of(rows))
         terms = in_batches(compiled, rows, batch_size)
         return {

@@ -28,7 +28,7 @@ def denoiser(
         image_shape: (height, width, channels).
         num_classes: where given, the network takes [image, time, label], where the label
             `num_classes` means "no label".
-        width: int, length of a token; a multiple of `heads` and of 4.
+        width: int, length of a token; a multiple of `heads` and of 8, at least 16.
         depth: int, number of blocks.
         heads: int, of the attention.
         patch: side of a patch in pixels. None: twice that of `networks.unet.denoiser`. Sides that
@@ -41,11 +41,11 @@ def denoiser(
         float32 [batch] (and label int32 [batch]) -> float32 [batch, height, width, channels].
 
     Raises:
-        ValueError: when `width` is no multiple of `heads` and of 4.
+        ValueError: when `width` is no such multiple.
     """
-    if width % heads or width % 4:
+    if width % heads or width % 8 or width < 16:
         raise ValueError(
-            "`width` must be a multiple of `heads` and of 4. "
+            "`width` must be a multiple of `heads` and of 8, and at least 16. "
             f"Received: width={width!r}, heads={heads!r}"
         )
     initial = Initializers(seed)

@@ -45,6 +45,28 @@ def test_inpainting_draws_from_the_conditional():
     assert abs(x[:, 1].var() - 0.36) < 0.12
 
 
+@pytest.mark.parametrize("path", ["rectified_flow", "cosine", "edm"])
+def test_every_repeat_starts_at_the_noise_of_its_time(path):
+    """With the true data for estimates, x given at time t is a draw of q(x_t | x_0)."""
+    path, seen = d.get_path(path), []
+    data = tf.constant(np.full((20000, 1), 0.7))
+
+    def denoise(x, t):
+        seen.append((float(t[0]), x.numpy() - float(path.alpha(t[0])) * 0.7))
+        return data
+
+    noise = tf.random.stateless_normal([20000, 1], [1, 1], dtype=tf.float64)
+    start = path.mix(data, noise, tf.constant(path.t_max, tf.float64))
+    times = d.karras(path, 4)
+    arguments = data, tf.constant([1.0]), drawn(3, [20000, 1]), 3
+    x = d.inpaint(d.ddpm, denoise, path, start, times, *arguments)
+    np.testing.assert_array_equal(x, data)
+    np.testing.assert_allclose([t for t, _ in seen], np.repeat(times[:-1], 3))
+    for t, difference in seen:
+        sigma = float(path.sigma(tf.constant(t, tf.float64)))
+        np.testing.assert_allclose(difference.std(), sigma, rtol=0.03)
+
+
 def test_repeats_bring_the_parts_together():
     path = d.RectifiedFlow()
     shape = [4000, 2]

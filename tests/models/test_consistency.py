@@ -24,7 +24,7 @@ def test_levels_come_nearer_from_stage_to_stage():
         level = np.minimum(t / np.maximum(1 - t, 1e-9), 160)
         np.testing.assert_allclose(level - distance, lower / (1 - lower), rtol=1e-3, atol=2e-3)
     distances = np.array(distances)
-    np.testing.assert_array_equal(distances[0], distances[0])
+    np.testing.assert_allclose(distances[0], level, rtol=1e-5)  # down to the data
     assert (np.diff(distances, axis=0) <= 0).all()
     assert (distances[4] < distances[0] / 1.5).all()
     np.testing.assert_array_equal(distances[4], distances[5])  # no stage after the last
@@ -66,15 +66,43 @@ def test_tuned_from_takes_weights_and_settings():
 
 
 def test_only_the_estimate_at_the_higher_level_learns():
-    model = kg.models.ConsistencyModel(SHAPE, network=network())
-    lively(model)
-    model.step.assign(10**6)
-    x = tf.constant(next(iter(digits(SHAPE, False).batches(4, seed=0))))
+    """For the estimate w t the distance is w (t - r), and its slope in w is t where r is given."""
+    image, time = keras.Input(SHAPE), keras.Input(())
+    layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    same_everywhere = keras.ops.ones_like(image) * layer(time[:, None])[:, :, None, None]
+    model = kg.models.ConsistencyModel(
+        SHAPE,
+        network=keras.Model([image, time], same_everywhere),
+        prediction="data",
+        times=d.LogitNormalTimes(0.0, 1e-6),
+        stage_steps=1,
+    )
+    model.step.assign(4)
+    (lower,), (distance,) = (value.numpy() for value in model.lower_level(tf.constant([0.5])))
+    assert 0 < lower < 0.5
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model.compute_loss(x)["loss"])
-    gradients = tape.gradient(loss, model.network.trainable_weights)
-    assert all(np.isfinite(g).all() for g in gradients)
-    assert any(np.abs(g).max() > 0 for g in gradients)
+        loss = tf.reduce_mean(model.compute_loss(tf.zeros([4, *SHAPE]))["loss"])
+    (slope,) = tape.gradient(loss, model.network.trainable_weights)
+    np.testing.assert_allclose(slope.numpy().item(), 0.5 / distance, rtol=1e-3)
+
+
+@pytest.mark.parametrize("path", ["rectified_flow", "cosine", "edm"])
+def test_every_step_changes_the_image(path):
+    model = lively(kg.models.ConsistencyModel(SHAPE, network=network(), path=path))
+    one, two, three = (model.generate(4, steps=steps) for steps in (1, 2, 3))
+    assert (one != two).any() and (two != three).any()
+
+
+def test_what_needs_the_mean_of_the_data_is_refused():
+    model = kg.models.ConsistencyModel(SHAPE, network=zero_network())
+    pictures = digits(SHAPE).take(2, seed=0)[0]
+    with pytest.raises(ValueError, match="sampler='heun'"):
+        model.generate(2, sampler="heun")
+    with pytest.raises(ValueError, match="sampler='heun'"):
+        model.interpolate(pictures, pictures, 3)
+    for call in (model.log_likelihood, model.variational_bound):
+        with pytest.raises(NotImplementedError, match="tuned from"):
+            call(pictures)
 
 
 def test_bad_arguments_are_named():

@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_gen as kg
 from keras_gen import diffusion as d
 from tests.conformance.cases import digits, one_step
+from tests.conformance.test_guarantees import given_noise
 
 SHAPE = (8, 8, 1)
 
@@ -131,9 +132,19 @@ def test_guidance(labelled):
 
 def test_progress_counts_every_step_of_every_group(plain):
     ticks = []
-    images = plain.generate(20, batch_size=10, progress=lambda *tick: ticks.append(tick))
+
+    def progress(done, total):
+        ticks.append((done, total))
+
+    images = plain.generate(20, batch_size=10, progress=progress)
     assert ticks == [(i, 6) for i in range(1, 7)]
     np.testing.assert_array_equal(images, plain.generate(20))
+    ticks.clear()
+    plain.image_to_image(images, 0.6, steps=5, progress=progress)
+    assert ticks == [(i, 6) for i in range(1, 7)]
+    ticks.clear()
+    plain.inpaint(images[:1], np.ones(SHAPE[:2], bool), repeats=2, progress=progress)
+    assert ticks == [(i, 6) for i in range(1, 7)]
 
 
 # Control
@@ -180,11 +191,15 @@ def test_image_to_image_goes_from_the_picture_to_a_new_image(plain, pictures):
 
 
 def test_interpolation_ends_at_the_pictures(pictures):
-    # A data prediction of 0 takes every image along a straight line: noise and image are alike.
-    model = kg.models.Diffusion(SHAPE, network=zero_network(), prediction="data")
-    between = model.interpolate(pictures[:2], pictures[2:4], 5, steps=40)
+    """Where there never is noise, every picture lies on its own straight line."""
+    model = kg.models.Diffusion(
+        SHAPE, network=zero_network(), path="linear", prediction="noise", steps=8
+    )
+    between = model.interpolate(pictures[:2], pictures[2:4], 5).astype(int)
     assert between.shape == (2, 5, *SHAPE)
-    assert (between[:, 0] == between[:, 0].flatten()[0]).all()  # the estimate of x_0 is 0
+    assert abs(between[:, 0] - pictures[:2]).max() <= 1
+    assert abs(between[:, -1] - pictures[2:4]).max() <= 1
+    assert (between[:, 2] != between[:, 0]).any() and (between[:, 2] != between[:, -1]).any()
 
 
 def test_mixing_with_weight_0_is_the_first_class(labelled):
@@ -211,13 +226,21 @@ def test_log_likelihood_of_a_network_that_says_zero(pictures):
     np.testing.assert_allclose(found["bits_per_dimension"], bits, rtol=1e-5)
 
 
-def test_the_bound_is_the_sum_of_its_terms(pictures):
-    model = kg.models.Diffusion(SHAPE, network=network(), path=d.Linear(20), prediction="noise")
-    bound = model.variational_bound(pictures, batch_size=2)
-    assert bound["steps"].shape == (5, 19)
-    total = bound["prior"] + bound["steps"].sum(1) + bound["decoder"]
-    np.testing.assert_allclose(bound["total"], total, rtol=1e-5)
-    assert (bound["prior"] > 0).all() and (bound["steps"] >= 0).all()
+def test_the_bound_is_that_of_the_mathematics(pictures):
+    path = d.Linear(20)
+    model = lively(kg.models.Diffusion(SHAPE, network=network(), path=path, prediction="noise"))
+    found = model.variational_bound(pictures, batch_size=2)
+    seeds = np.arange(5)
+
+    def draw(step):
+        return kg.randomness.row_normal(seeds, SHAPE, "bound", step)
+
+    x = pictures.astype(np.float32) / 127.5 - 1
+    expected = d.variational_bound(model.denoiser(), path, x, d.uniform(path, 20), draw)
+    assert found["steps"].shape == (5, 19)
+    np.testing.assert_allclose(found["steps"], tf.transpose(expected["steps"]), rtol=1e-3)
+    for name in ("prior", "decoder", "total"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3)
 
 
 # Errors
@@ -233,6 +256,8 @@ def test_the_bound_is_the_sum_of_its_terms(pictures):
         ({"sampler": "magic"}, "sampler='magic'"),
         ({"sampler": d.heun}, "must be names"),
         ({"guidance_scale": 2.0}, "needs a model with classes"),
+        ({"times": "log_normal"}, "alone. Received: times='log_normal'"),
+        ({"times": "uniform", "path": "edm"}, "times='uniform'"),
         ({"network": network(10)}, "must take \\[image, time\\]"),
     ],
 )
@@ -269,12 +294,15 @@ def test_bad_calls_are_named(plain, pictures, call, message):
         call(plain, pictures)
 
 
-def test_pictures_of_classes_need_their_labels(labelled, pictures):
-    for call in (labelled.log_likelihood, labelled.variational_bound):
-        with pytest.raises(ValueError, match="`labels` are needed"):
+def test_pictures_without_labels_have_no_label(pictures):
+    model = lively(kg.models.Diffusion(SHAPE, 10, network(10), path=d.Linear(5)))
+    bound = model.variational_bound(pictures)["total"]
+    assert (bound != model.variational_bound(pictures, labels=0)["total"]).all()
+    np.testing.assert_allclose(bound, model.variational_bound(pictures)["total"])
+    strict = kg.models.Diffusion(SHAPE, 10, network(10), label_dropout=0)
+    for call in (strict.log_likelihood, strict.variational_bound, strict.image_to_image):
+        with pytest.raises(ValueError, match="label_dropout=0"):
             call(pictures)
-    with pytest.raises(ValueError, match="`labels` are needed"):
-        labelled.interpolate(pictures, pictures, 3)
 
 
 def test_unknown_settings_are_named(plain, pictures):
@@ -296,6 +324,31 @@ def test_works_with_no_further_argument():
     assert model.network.output_shape == (None, 28, 28, 1)
     model.compile(run_eagerly=True)
     assert model.optimizer.global_clipnorm == 1
+
+
+def test_discrete_times_are_those_of_the_path():
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), path=d.Linear(7), times="discrete")
+    assert model.times.timesteps == 7
+
+
+@pytest.mark.parametrize("limit", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_replicas_clip_as_one_device_does(limit, two_replicas, monkeypatch):
+    given_noise(monkeypatch, 16)
+    batch = next(iter(digits(SHAPE, labelled=False).batches(16, seed=0)))
+    states = []
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            image, time = keras.Input(SHAPE), keras.Input(())
+            layer = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones")
+            model = kg.models.Diffusion(SHAPE, network=keras.Model([image, time], layer(image)))
+            model.compile(keras.optimizers.SGD(1.0, **{limit: 0.3}))
+        one_step(model, batch)
+        states.append(model.network.get_weights())
+    for one, two in zip(*states):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+    moved = [one - start for one, start in zip(states[0], (np.ones((3, 3, 1, 1)), [0.0]))]
+    assert max(np.abs(change).max() for change in moved) > 0.05  # and the limits were reached
+    assert np.linalg.norm(moved[0]) <= (0.9 if limit == "clipvalue" else 0.3) + 1e-5
 
 
 def test_weights_and_averages_wait_for_accumulated_gradients():

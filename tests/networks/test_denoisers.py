@@ -104,5 +104,6 @@ def test_dit_is_saved_with_its_positions(tmp_path):
 
 
 def test_dit_widths_are_checked():
-    with pytest.raises(ValueError, match="width=10, heads=3"):
-        dit.denoiser((8, 8, 1), width=10, heads=3)
+    for width, heads in ((10, 3), (20, 2), (8, 2)):
+        with pytest.raises(ValueError, match=f"width={width}, heads={heads}"):
+            dit.denoiser((8, 8, 1), width=width, heads=heads)
