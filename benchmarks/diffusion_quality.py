@@ -89,6 +89,7 @@ def main():
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--block", default="separable")
     parser.add_argument("--samplers", nargs="+", default=["heun:8", "heun:12", "dpmpp_2m:12"])
+    parser.add_argument("--peer-steps", nargs="+", default=["25", "50"], help="of DDIM")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", help="JSON file of what is measured already")
     args = parser.parse_args()
@@ -148,6 +149,7 @@ def main():
                 command = [args.python, HERE / "diffusers_baseline.py", data, samples]
                 command += ["--minutes", args.minutes, "--count", args.count]
                 command += ["--batch-size", args.batch_size, "--seed", args.seed]
+                command += ["--steps", *args.peer_steps]
                 subprocess.run(list(map(str, command)), check=True)
                 made = np.load(samples)
                 record = json.loads(str(made["record"]))
@@ -191,7 +193,7 @@ def report(results, args):
                 row = rows[key]
                 speed = row["images"] / row["training_seconds"]
                 for sampler, (value, rate) in row["samples"].items():
-                    part = f"1/{best / value:.1f}" if best else ""
+                    part = f"1/{best / value:.1f}" if best and key == "ours" else ""
                     body.append(
                         [name, f"{row['parameters']:,}", row["precision"], f"{row['images']:,}"]
                         + [f"{speed:.0f}", sampler, f"{value:.3f}", part, f"{rate:.1f}"]
