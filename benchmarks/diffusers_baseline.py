@@ -3,8 +3,8 @@
     python benchmarks/diffusers_baseline.py data.npz samples.npz --minutes 10
 
 PyTorch and diffusers are needed, TensorFlow and keras_gen are not. DDPM noise prediction, cosine
-noise schedule, AdamW 5e-4 with a cosine decay over the budget, EMA, bfloat16 autocast or not and the
-memory format by what is fastest, DDIM sampling.
+noise schedule, AdamW 5e-4 with a cosine decay over the budget, EMA, whichever of bfloat16 autocast
+and float32 and of the memory formats is fastest, DDIM sampling.
 """
 
 import argparse
