@@ -65,10 +65,16 @@ def simultaneous_loop(images):
 
 
 class PlainGAN(keras.Model):
-    """The Keras example: `train_step` of a Model, the networks in turn, fresh noise for each."""
+    """`train_step` of a Model, the networks in turn.
 
-    def __init__(self):
+    Args:
+        fakes_once: whether the generator learns from the images that the discriminator has just
+            learned from, as in `kg.models.GAN`; the Keras example draws them anew.
+    """
+
+    def __init__(self, fakes_once=False):
         super().__init__()
+        self.fakes_once = fakes_once
         self.generator, self.discriminator = plain_networks()
         self.trackers = [keras.metrics.Mean("d_loss"), keras.metrics.Mean("g_loss")]
 
@@ -81,17 +87,28 @@ class PlainGAN(keras.Model):
         self.d_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
         self.entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
-    def train_step(self, real):
+    def fakes(self, batch):
+        return self.generator(tf.random.normal([batch, LATENT]), training=True)
+
+    def discriminator_step(self, real, fake):
         batch = tf.shape(real)[0]
-        fake = self.generator(tf.random.normal([batch, LATENT]), training=True)
         labels = tf.concat([tf.ones([batch, 1]), tf.zeros([batch, 1])], 0)
         with tf.GradientTape() as tape:
             logits = self.discriminator(tf.concat([real, fake], 0), training=True)
             d_loss = self.entropy(labels, logits)
         variables = self.discriminator.trainable_variables
         self.d_optimizer.apply(tape.gradient(d_loss, variables), variables)
+        return d_loss
+
+    def train_step(self, real):
+        batch = tf.shape(real)[0]
+        if not self.fakes_once:
+            d_loss = self.discriminator_step(real, self.fakes(batch))
         with tf.GradientTape() as tape:
-            fake = self.generator(tf.random.normal([batch, LATENT]), training=True)
+            fake = self.fakes(batch)
+            if self.fakes_once:
+                with tape.stop_recording():
+                    d_loss = self.discriminator_step(real, fake)
             g_loss = self.entropy(tf.ones([batch, 1]), self.discriminator(fake, training=True))
         variables = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(g_loss, variables), variables)
@@ -100,8 +117,8 @@ class PlainGAN(keras.Model):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
 
-def plain_fit(images):
-    model = PlainGAN()
+def plain_fit(images, **kwargs):
+    model = PlainGAN(**kwargs)
     model.built = True
     model.compile()
     return lambda: model.fit(images, verbose=0)
@@ -118,6 +135,9 @@ def library_fit(images, precision="float32", **compile_arguments):
 VARIANTS = {
     "plain loop, networks at once (TensorFlow tutorial)": simultaneous_loop,
     "plain `train_step`, networks in turn (Keras example)": plain_fit,
+    "plain `train_step`, the same with fakes drawn once": lambda images: plain_fit(
+        images, fakes_once=True
+    ),
     "`kg.models.GAN`": library_fit,
     "`kg.models.GAN`, 8 steps per execution": lambda images: library_fit(
         images, steps_per_execution=8
@@ -146,11 +166,12 @@ def main():
     names = [names[i] for i in args.variants] if args.variants else names
     seconds = interleaved({name: VARIANTS[name](images) for name in names}, args.repeats)
     count = args.batches * args.batch_size
+    chosen = " --variants " + " ".join(map(str, args.variants)) if args.variants else ""
     rates = {name: [count / value for value in values] for name, values in seconds.items()}
     base = median(rates[names[0]])
     text = (
         f"`python benchmarks/gan_throughput.py --batch-size {args.batch_size} "
-        f"--batches {args.batches} --repeats {args.repeats}`: DCGAN, 28×28×1, images/s, "
+        f"--batches {args.batches} --repeats {args.repeats}{chosen}`: DCGAN, 28×28×1, images/s, "
         f"n = {count} images a repeat, median of {args.repeats}.\n\n"
     )
     rows = []

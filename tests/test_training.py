@@ -50,6 +50,19 @@ def test_ddpm_is_one_command(tmp_path):
 
 
 @pytest.mark.slow
+def test_consistency_goes_on_from_a_diffusion_model(tmp_path):
+    network = kg.networks.unet.denoiser((8, 8, 1), 10, width=8, multipliers=(1,), attention=())
+    kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
+    command = [sys.executable, str(ROOT / "training" / "consistency.py"), tmp_path / "model.keras"]
+    command += ["--steps-per-epoch", "2", "--epochs", "1", "--run-dir", tmp_path / "run"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert isinstance(model, kg.models.ConsistencyModel)
+    assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
+
+
+@pytest.mark.slow
 def test_control_draws_strips(tmp_path):
     network = kg.networks.unet.denoiser(
         (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0

@@ -57,6 +57,20 @@ def add_training(to, **defaults):
     return training
 
 
+def add_schedule(training):
+    training.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
+    training.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
+
+
+def scheduled(args, steps):
+    """The learning rate over the `steps` of training: it rises, then falls to 0 or stays."""
+    warmup = max(1, min(args.warmup, steps // 10))
+    last = 0.0 if args.schedule == "cosine" else 1.0
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warmup), last, warmup_target=args.learning_rate, warmup_steps=warmup
+    )
+
+
 def add_output(to, run_dir):
     output = to.add_argument_group("output")
     output.add_argument("--run-dir", default=run_dir, help="grids, logs, checkpoints, model")
@@ -92,11 +106,14 @@ def train(args, build):
         model = build(args, source, num_classes, steps * epochs)
 
     callbacks = [
-        kg.callbacks.SampleGrid(args.run_dir, every=args.sample_every, gif=args.gif),
         kg.callbacks.LearningRates(args.run_dir),
         keras.callbacks.TerminateOnNaN(),
         kg.callbacks.Resume(args.run_dir),
     ]
+    if not getattr(model, "upscale", None):  # which draws nothing by itself
+        callbacks.insert(
+            0, kg.callbacks.SampleGrid(args.run_dir, every=args.sample_every, gif=args.gif)
+        )
     if kg.callbacks.is_chief(model):
         callbacks.insert(0, keras.callbacks.TensorBoard(f"{args.run_dir}/logs"))
     if args.export_dir:

@@ -21,6 +21,7 @@ def arguments():
     model.add_argument("--prediction", choices=kg.diffusion.PREDICTIONS, help="None: the path's")
     model.add_argument("--weighting", choices=kg.diffusion.WEIGHTINGS, default="uniform")
     model.add_argument("--times", choices=kg.diffusion.TIME_SAMPLERS, help="None: the path's")
+    model.add_argument("--upscale", type=int, help="enlarge pictures by this factor instead")
     model.add_argument("--label-dropout", type=float, default=0.1)
     model.add_argument("--width", type=int, default=64, help="channels")
     model.add_argument("--multipliers", type=int, nargs="+", default=[1, 2], help="of each level")
@@ -37,8 +38,7 @@ def arguments():
     sampling.add_argument("--guidance-scale", type=float, default=1.0)
 
     training = common.add_training(parser, learning_rate=1e-3)
-    training.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
-    training.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
+    common.add_schedule(training)
     training.add_argument("--clip-norm", type=float, default=1.0)
     common.add_output(parser, "runs/diffusion")
     args = parser.parse_args()
@@ -61,6 +61,7 @@ def build(args, source, num_classes, steps):
         patch=args.patch,
         block=args.block,
         dropout=args.dropout,
+        condition_channels=source.image_shape[2] if args.upscale else 0,
         seed=args.seed,
     )
     model = kg.models.Diffusion(
@@ -71,6 +72,7 @@ def build(args, source, num_classes, steps):
         prediction=args.prediction,
         weighting=args.weighting,
         times=args.times,
+        upscale=args.upscale,
         label_dropout=args.label_dropout,
         sampler=args.sampler,
         steps=args.steps,
@@ -78,11 +80,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    warmup = max(1, min(args.warmup, steps // 10))
-    last = 0.0 if args.schedule == "cosine" else 1.0
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), last, warmup_target=args.learning_rate, warmup_steps=warmup
-    )
+    rate = common.scheduled(args, steps)
     model.compile(
         keras.optimizers.Adam(rate, global_clipnorm=args.clip_norm),
         steps_per_execution=args.steps_per_execution,

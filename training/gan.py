@@ -28,7 +28,7 @@ def arguments():
     loss.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="non_saturating")
     loss.add_argument("--r1", type=float, default=0.0, help="weight of the R1 penalty")
     loss.add_argument("--r2", type=float, default=0.0, help="weight of the R2 penalty")
-    loss.add_argument("--gradient-penalty", type=float, help="WGAN-GP's weight")
+    loss.add_argument("--gradient-penalty", type=float, help="WGAN-GP's weight; None: the loss's")
     loss.add_argument("--discriminator-steps", type=int, default=1)
 
     training = common.add_training(parser)
@@ -62,7 +62,7 @@ def build(args, source, num_classes, steps):
         generator=generator(shape, args.latent_dim, seed=2 * args.seed, **shared),
         discriminator=discriminator(shape, seed=2 * args.seed + 1, **shared, **own),
         loss=args.loss,
-        penalties=penalties or None,
+        penalties=penalties if penalties or args.gradient_penalty == 0 else None,
         discriminator_steps=args.discriminator_steps,
         seed=args.seed,
         ema=args.ema,

@@ -119,7 +119,7 @@ class ConsistencyModel(Diffusion):
         def estimate(t):
             noisy = self.noise_path.mix(x, noise, t)
             with randomness.scope(randomness.key(key, "network")):  # the same dropout for both
-                output = self.predict_at(self.network, noisy, t, y, training)
+                output = self.predict_at(self.network, noisy, t, y, training, self.small(x))
             return self.prediction.to_data(self.noise_path, output, noisy, t)
 
         target = tf.where((lower > 0)[:, None, None, None], estimate(lower), x)

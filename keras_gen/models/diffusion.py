@@ -45,6 +45,9 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         times: at which times to train: "uniform", "stratified", "logit_normal", "log_normal",
             "discrete" or a `keras_gen.diffusion.TimeSampler`. None: logit-normal on the rectified
             flow, log-normal on EDM's path, the path's own steps where it has steps.
+        upscale: None, or the factor by which the model enlarges pictures (super-resolution, Saharia
+            et al. 2021): the network sees the small picture besides, enlarged by repetition, as so
+            many more channels, and `enlarge` takes the place of `generate`.
         label_dropout: fraction of the examples trained without their label, so that guidance has
             an unconditional model to go by; of no meaning without classes.
         sampler, grid, steps, guidance_scale, guidance_interval: what `generate` does where it is
@@ -64,6 +67,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         prediction=None,
         weighting="uniform",
         times=None,
+        upscale=None,
         label_dropout=0.1,
         sampler="heun",
         grid=None,
@@ -78,6 +82,14 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         self.prediction = diffusion.get_prediction(prediction or ("edm" if is_edm else "velocity"))
         self.weighting = diffusion.get_weighting(weighting)
         self.times = _checked_times(times, self.noise_path)
+        if upscale is not None and (
+            upscale < 2 or any(side % upscale for side in self.image_shape[:2])
+        ):
+            raise ValueError(
+                "`upscale` must be at least 2 and divide both sides of the images. "
+                f"Received: upscale={upscale!r}, image_shape={self.image_shape}"
+            )
+        self.upscale = None if upscale is None else int(upscale)
         if not 0 <= label_dropout < 1:
             raise ValueError(
                 f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout!r}"
@@ -98,7 +110,10 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         self._checked_sampling({})
         if network is None:
             network = networks.unet.denoiser(
-                self.image_shape, num_classes=self.num_classes, seed=self.seed
+                self.image_shape,
+                num_classes=self.num_classes,
+                condition_channels=self.image_shape[2] if self.upscale else 0,
+                seed=self.seed,
             )
         self._check_network(network)
         self.network = network
@@ -114,9 +129,10 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 f"Received: a network with inputs {[i.name for i in network.inputs]}"
             )
         taken, made = network.inputs[0].shape[1:], network.outputs[0].shape[1:]
-        if taken != self.image_shape or made != self.image_shape:
+        seen = (*self.image_shape[:2], (2 if self.upscale else 1) * self.image_shape[2])
+        if taken != seen or made != self.image_shape:
             raise ValueError(
-                f"The network must take and make images {self.image_shape}. "
+                f"The network must take images {seen} and make images {self.image_shape}. "
                 f"Received: a network from {taken} to {made}"
             )
 
@@ -129,6 +145,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             "prediction": serialized(self.prediction),
             "weighting": serialized(self.weighting),
             "times": serialized(self.times),
+            "upscale": self.upscale,
             "label_dropout": self.label_dropout,
             **self.sampling,
         }
@@ -157,7 +174,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         noise, y = self.noise_and_labels(x, y, key, training)
         noisy = self.noise_path.mix(x, noise, t)
         with randomness.scope(randomness.key(key, "network")):
-            output = self.predict_at(self.network, noisy, t, y, training)
+            output = self.predict_at(self.network, noisy, t, y, training, self.small(x))
         target = self.prediction.target(self.noise_path, x, noise, t)
         error = tf.reduce_mean(tf.square(output - target), [1, 2, 3])
         return {"loss": self.weighting(self.noise_path, self.prediction, t) * error}
@@ -171,17 +188,31 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             y = tf.where(dropped < self.label_dropout, self.num_classes, y)
         return noise, y
 
-    def predict_at(self, network, x, t, label=None, training=False):
-        """The output of a network, float32 [batch, h, w, c], for x at the times t [batch]."""
-        taken = [
-            self.prediction.input(self.noise_path, x, t),
-            self.prediction.condition(self.noise_path, t),
-        ]
+    def small(self, x):
+        """What a model that enlarges sees of images x: their means over squares of pixels, as
+        pictures of `upscale` times fewer pixels a side; None for other models."""
+        return tf.nn.avg_pool2d(x, self.upscale, self.upscale, "VALID") if self.upscale else None
+
+    def predict_at(self, network, x, t, label=None, training=False, small=None):
+        """The output of a network, float32 [batch, h, w, c], for x at the times t [batch].
+
+        `small` are the pictures to enlarge, float32 [batch, h / upscale, w / upscale, c].
+        """
+        if (small is None) != (self.upscale is None):
+            raise ValueError(
+                f"{self.name!r} enlarges pictures by upscale={self.upscale!r}: "
+                "`enlarge` is what it can do, where that is not None, and all else where it is."
+            )
+        seen = self.prediction.input(self.noise_path, x, t)
+        if small is not None:
+            large = tf.repeat(tf.repeat(small, self.upscale, axis=1), self.upscale, axis=2)
+            seen = tf.concat([seen, large], axis=-1)
+        taken = [seen, self.prediction.condition(self.noise_path, t)]
         return network(taken if label is None else [*taken, label], training=training)
 
     # Generation
 
-    def denoiser(self, label=None, scale=None, interval=None, clip=True):
+    def denoiser(self, label=None, scale=None, interval=None, clip=True, small=None):
         """The averaged network as samplers want it: a function of x [batch, h, w, c] and t [batch].
 
         Args:
@@ -190,6 +221,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             interval: (low, high), times between which there is guidance; with a scale.
             clip: whether to clip the estimate to [-1, 1]. The mean of images lies there, so that
                 clipping takes the estimate nearer to it.
+            small: as in `predict_at`.
 
         Returns:
             Function that estimates x_0, float32 [batch, h, w, c].
@@ -197,10 +229,12 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
 
         def output(x, t):
             if scale is None:
-                return self.predict_at(self.averaged_network, x, t, label)
+                return self.predict_at(self.averaged_network, x, t, label, small=small)
             twice = [tf.concat([part, part], 0) for part in (x, t)]
             labels = tf.concat([label, tf.fill(tf.shape(label), self.num_classes)], 0)
-            both = tf.split(self.predict_at(self.averaged_network, *twice, labels), 2)
+            pictures = None if small is None else tf.concat([small, small], 0)
+            both = self.predict_at(self.averaged_network, *twice, labels, small=pictures)
+            both = tf.split(both, 2)
             return diffusion.guide(*both, scale, t, interval)
 
         def denoise(x, t):
@@ -210,7 +244,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
 
         return denoise
 
-    def sampler_arguments(self, seed, label, sampling):
+    def sampler_arguments(self, seed, label, sampling, small=None):
         """What samplers take, but for x: dict of `denoise`, `path`, `times`, `draw`, `callback`."""
 
         def tick(step, t, x, data):
@@ -218,7 +252,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 return tf.identity(x)
 
         return {
-            "denoise": self.denoiser(label, sampling.scale, sampling.interval),
+            "denoise": self.denoiser(label, sampling.scale, sampling.interval, small=small),
             "path": self.noise_path,
             "times": sampling.grid(self.noise_path, sampling.steps),
             "draw": lambda step: randomness.row_normal(seed, self.image_shape, "sampler", step),

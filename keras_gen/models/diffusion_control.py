@@ -5,11 +5,12 @@ import tensorflow as tf
 
 from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
+from keras_gen.data.arrays import check_images
 from keras_gen.models.base import in_groups
 
 
 class Control:
-    """Part of `Diffusion`: inpainting, image to image, interpolation, mixed classes."""
+    """Part of `Diffusion`: inpainting, image to image, enlarging, interpolation, mixed classes."""
 
     def inpaint(
         self, pictures, masks, labels=None, repeats=4, seed=0, batch_size=1024, progress=None, **how
@@ -212,8 +213,74 @@ class Control:
 
         return self._sampled("mix_classes", function, rows, batch_size, progress, **how)
 
+    def enlarge(self, pictures, labels=None, seed=0, batch_size=1024, progress=None, **how):
+        """Enlarges pictures by `upscale` (SR3, Saharia et al. 2021).
+
+        Args:
+            pictures: uint8 [n, h / upscale, w / upscale, c].
+            labels: as in `generate`, but for None, which is "no label".
+            seed, batch_size, progress: as in `generate`; another seed draws other details.
+            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
+                `generate`.
+
+        Returns:
+            uint8 [n, h, w, c].
+
+        Raises:
+            ValueError: when the model does not enlarge, or the pictures do not fit it.
+        """
+        pictures = check_images(pictures)
+        small = self._small_shape()
+        if pictures.shape[1:] != small:
+            raise ValueError(
+                f"Pictures must be [n, *{small}]. Received: pictures of shape {pictures.shape}"
+            )
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
+        return self._sampled("enlarge", self.enlarge_images, rows, batch_size, progress, **how)
+
+    def enlarge_images(self, picture, seed, label=None, sampling=None):
+        """As `enlarge`, with tensors: uint8 [batch, h / upscale, w / upscale, c], int64 [batch]."""
+        sampling = sampling or self._checked_sampling({})
+
+        def step(picture, seed, label=None):
+            small = images.from_uint8(picture)
+            arguments = self.sampler_arguments(seed, label, sampling, small)
+            return images.to_uint8(sampling.sampler(x=self.prior(seed), **arguments))
+
+        return self._grouped(step, picture, seed, label)
+
+    def _small_shape(self):
+        if not self.upscale:
+            raise ValueError(f"{self.name!r} does not enlarge. Received: upscale=None")
+        height, width, channels = self.image_shape
+        return height // self.upscale, width // self.upscale, channels
+
     def signatures(self):
-        return {**super().signatures(), "inpaint": self._inpaint_signature()}
+        """As in `GenerativeModel`, and `inpaint`.
+
+        A model that enlarges has `serving_default` alone: image uint8 [batch, h / upscale,
+        w / upscale, c], seed int64 [batch] (and label) -> images.
+        """
+        if not self.upscale:
+            return {**super().signatures(), "inpaint": self._inpaint_signature()}
+        signature = [
+            tf.TensorSpec([None, *self._small_shape()], tf.uint8, name="image"),
+            *saved_model.row_signature(self.num_classes),
+        ]
+
+        def serving_default(image, seed, label=None):
+            with tf.control_dependencies(self._request_checks([image, seed], seed, label)):
+                return {"images": self.enlarge_images(tf.identity(image), seed, label)}
+
+        return {"serving_default": (serving_default, signature)}
+
+    def _request_checks(self, rows, seed, label):
+        """Assertions that the rows of a request are as many, and its labels in range."""
+        checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
+        counts = [tf.shape(part)[0] for part in rows]
+        same = tf.reduce_all(tf.equal(counts, counts[0]))
+        message = "There must be as many images as seeds. Received:"
+        return [*checks, tf.debugging.Assert(same, [message, *counts])]
 
     def _inpaint_signature(self):
         """`inpaint`: image uint8 [batch, h, w, c], mask bool [batch, h, w], seed (and label) ->
@@ -226,11 +293,7 @@ class Control:
         ]
 
         def inpaint(image, mask, seed, label=None):
-            checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
-            counts = [tf.shape(rows)[0] for rows in (image, mask, seed)]
-            same = tf.reduce_all(tf.equal(counts, counts[0]))
-            message = "There must be as many images as masks and seeds. Received:"
-            checks.append(tf.debugging.Assert(same, [message, *counts]))
+            checks = self._request_checks([image, mask, seed], seed, label)
             with tf.control_dependencies(checks):
                 return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
 

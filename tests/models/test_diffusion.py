@@ -210,6 +210,69 @@ def test_mixing_with_weight_0_is_the_first_class(labelled):
     assert (mixed[1] != first[1]).any() and (mixed[1] != second[1]).any()
 
 
+# Super-resolution
+
+
+def repeating_network(factor):
+    """Says that the data are the small picture, whatever the noise."""
+    height, width, channels = SHAPE
+    image, time = keras.Input((height, width, 2 * channels)), keras.Input(())
+    return keras.Model([image, time], image[..., channels:] + 0.0 * time[:, None, None, None])
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_network_sees_the_small_picture(factor, pictures):
+    model = kg.models.Diffusion(
+        SHAPE, network=repeating_network(factor), prediction="data", upscale=factor, steps=2
+    )
+    side = 8 // factor
+    x = pictures.astype(np.float32) / 127.5 - 1
+    small = x.reshape(5, side, factor, side, factor, 1).mean((2, 4))
+    large = small.repeat(factor, 1).repeat(factor, 2)
+    expected = np.mean((x - large) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(model.compute_loss(tf.constant(x))["loss"], expected, rtol=1e-4)
+    given = np.round((small + 1) * 127.5).astype(np.uint8)
+    made = model.enlarge(given)
+    np.testing.assert_array_equal(made, given.repeat(factor, 1).repeat(factor, 2))
+
+
+def test_a_model_that_enlarges_trains_saves_and_is_exported(tmp_path):
+    net = network(10, condition_channels=1)
+    model = kg.models.Diffusion(SHAPE, 10, net, upscale=2, steps=2, guidance_scale=2.0)
+    model.compile()
+    model.fit(digits(SHAPE).batches(64, seed=0), verbose=0)
+    model.save(tmp_path / "model.keras")
+    small = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), np.uint8)
+    made = model.enlarge(small, labels=[1, 2, 3], seed=5)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.enlarge(small, labels=[1, 2, 3], seed=5), made)
+    model.export(tmp_path / "1", verbose=False)
+    serve = tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
+    answer = serve(
+        image=tf.constant(small),
+        seed=tf.constant((5 << 32) + np.arange(3), tf.int64),
+        label=tf.constant([1, 2, 3]),
+    )
+    np.testing.assert_array_equal(answer["images"], made)
+
+
+def test_enlarging_and_drawing_are_told_apart(plain, pictures):
+    model = kg.models.Diffusion(SHAPE, network=repeating_network(2), upscale=2)
+    for call in (
+        lambda: model.generate(2),
+        lambda: model.inpaint(pictures, np.ones(SHAPE[:2], bool)),
+        lambda: model.log_likelihood(pictures),
+    ):
+        with pytest.raises(ValueError, match="upscale=2"):
+            call()
+    with pytest.raises(ValueError, match="does not enlarge"):
+        plain.enlarge(pictures)
+    with pytest.raises(ValueError, match=r"shape \(5, 8, 8, 1\)"):
+        model.enlarge(pictures)
+    with pytest.raises(ValueError, match="upscale=3"):
+        kg.models.Diffusion(SHAPE, network=zero_network(), upscale=3)
+
+
 # Likelihood
 
 

@@ -1,0 +1,86 @@
+"""Peak resident memory of training a diffusion model at 64×64, and what lowers it.
+
+    python benchmarks/diffusion_memory.py
+
+Each variant is a process of its own that takes four steps of 64 images each: whole batches, batches
+of 16 with gradients accumulated over four of them, and recomputed activations (`RematScope`). The
+peak is that of the process, TensorFlow's own part (a process that has only built the model) beside.
+Writes diffusion_memory.md.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from timing import table
+
+HERE = Path(__file__).resolve().parent
+SHAPE = (64, 64, 3)
+VARIANTS = {
+    "the model alone": {"steps": 0},
+    "batch 64": {},
+    "batch 16, gradients of 4 accumulated": {"accumulate": 4},
+    "batch 64, all blocks recomputed": {"remat": "full"},
+    "batch 64, large outputs recomputed": {"remat": "larger_than"},
+}
+
+
+def child(accumulate=1, remat=None, steps=4):
+    import contextlib
+
+    import keras
+    import tensorflow as tf
+
+    import keras_gen as kg
+
+    scope = contextlib.nullcontext()
+    if remat == "full":
+        scope = keras.RematScope("full")
+    elif remat == "larger_than":
+        scope = keras.RematScope("larger_than", output_size_threshold=2**16)
+    with scope:
+        model = kg.models.Diffusion(SHAPE)
+    rows = 64 // accumulate
+    options = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
+    model.compile(keras.optimizers.Adam(1e-4, **options))
+    step = tf.function(model.train_step, autograph=False)
+    images = tf.random.uniform([rows, *SHAPE], -1, 1)
+    if steps:
+        step(images)
+    begin = time.perf_counter()
+    for _ in range(steps * accumulate):
+        step(images)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    speed = 64 * steps / seconds if steps else 0
+    print(json.dumps({"megabytes": peak, "speed": speed}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(**VARIANTS[args.child])
+        return
+    rows = []
+    for name in VARIANTS:
+        command = [sys.executable, __file__, "--child", name]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found = json.loads(output.splitlines()[-1])
+        rows.append([name, f"{found['megabytes']:,.0f}", f"{found['speed']:.1f}"])
+    header = ["variant", "peak, MB", "images/s"]
+    text = (
+        "# Diffusion: memory of training at 64×64×3\n\n`python benchmarks/diffusion_memory.py`: "
+        f"the default U-Net, updates of 64 images, one run.\n\n{table(header, rows)}\n"
+    )
+    (HERE / "diffusion_memory.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Tunes a trained diffusion model to one to four steps.
+
+`python training/consistency.py runs/flow/model.keras --data mnist`. Running the same command again
+continues where it stopped.
+"""
+
+import common
+import keras
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    parser.add_argument("model", help=".keras file of a Diffusion")
+    common.add_data(parser)
+    parser.add_argument("--stages", type=int, default=8, help="halvings of the distance of levels")
+    parser.add_argument("--steps", type=int, default=2, help="of the sampler")
+    training = common.add_training(parser, learning_rate=5e-4, epochs=3)
+    common.add_schedule(training)
+    training.add_argument("--clip-norm", type=float, default=1.0)
+    common.add_output(parser, "runs/consistency")
+    return parser.parse_args()
+
+
+def build(args, source, num_classes, steps):
+    model = kg.models.ConsistencyModel.tuned_from(
+        keras.saving.load_model(args.model, compile=False),
+        stages=args.stages,
+        stage_steps=max(1, steps // (args.stages + 1)),
+        steps=args.steps,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    model.compile(
+        keras.optimizers.Adam(common.scheduled(args, steps), global_clipnorm=args.clip_norm),
+        steps_per_execution=args.steps_per_execution,
+        jit_compile=args.jit_compile or "auto",
+    )
+    return model
+
+
+if __name__ == "__main__":
+    common.train(arguments(), build)
