@@ -96,10 +96,18 @@ def unet(image_shape, num_classes):
 
 
 def dit(image_shape, num_classes):
-    return networks.dit.denoiser(image_shape, num_classes, width=16, depth=1, heads=2)
+    return networks.dit.denoiser(image_shape, num_classes, width=32, depth=1, heads=2)
 
 
-def diffusion(name, labelled, kind=models.Diffusion, network=unet, weighted=None, **kwargs):
+def diffusion(
+    name,
+    labelled,
+    kind=models.Diffusion,
+    network=unet,
+    weighted=None,
+    learning_rate=4e-3,
+    **kwargs,
+):
     def make(image_shape, num_classes, **other):
         return kind(
             image_shape,
@@ -113,6 +121,7 @@ def diffusion(name, labelled, kind=models.Diffusion, network=unet, weighted=None
         name=f"diffusion-{name}",
         make=make,
         labelled=labelled,
+        learning_rate=learning_rate,
         progress=pixel_distance,
         weighted=weighted or {},
     )
