@@ -193,16 +193,22 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         pictures of `upscale` times fewer pixels a side; None for other models."""
         return tf.nn.avg_pool2d(x, self.upscale, self.upscale, "VALID") if self.upscale else None
 
+    def check_purpose(self, enlarges=False):
+        """Raises unless the model is made to enlarge pictures, or is not, as is wanted.
+
+        Before anything is traced: an exception within `tf.map_fn` would leave TensorFlow's variable
+        scope unusable for the rest of the process.
+        """
+        if enlarges != bool(self.upscale):
+            can = "enlarge pictures alone" if self.upscale else "not enlarge pictures"
+            raise ValueError(f"{self.name!r} can {can}. Received: upscale={self.upscale!r}")
+
     def predict_at(self, network, x, t, label=None, training=False, small=None):
         """The output of a network, float32 [batch, h, w, c], for x at the times t [batch].
 
         `small` are the pictures to enlarge, float32 [batch, h / upscale, w / upscale, c].
         """
-        if (small is None) != (self.upscale is None):
-            raise ValueError(
-                f"{self.name!r} enlarges pictures by upscale={self.upscale!r}: "
-                "`enlarge` is what it can do, where that is not None, and all else where it is."
-            )
+        self.check_purpose(enlarges=small is not None)
         seen = self.prediction.input(self.noise_path, x, t)
         if small is not None:
             large = tf.repeat(tf.repeat(small, self.upscale, axis=1), self.upscale, axis=2)
@@ -325,6 +331,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         It is compiled once for each sampler; `numbers` are ints, tensors in the graph.
         `steps_done` is how many steps a group of rows takes, where not those of the sampler.
         """
+        self.check_purpose(enlarges=name == "enlarge")
         sampling = self._checked_sampling(options)
         guided, interval = sampling.scale is not None, sampling.interval
         key = (name, sampling.sampler, sampling.grid, guided, progress is not None)

@@ -229,6 +229,7 @@ class Control:
         Raises:
             ValueError: when the model does not enlarge, or the pictures do not fit it.
         """
+        self.check_purpose(enlarges=True)
         pictures = check_images(pictures)
         small = self._small_shape()
         if pictures.shape[1:] != small:
@@ -250,8 +251,6 @@ class Control:
         return self._grouped(step, picture, seed, label)
 
     def _small_shape(self):
-        if not self.upscale:
-            raise ValueError(f"{self.name!r} does not enlarge. Received: upscale=None")
         height, width, channels = self.image_shape
         return height // self.upscale, width // self.upscale, channels
 

@@ -25,6 +25,7 @@ class Likelihoods:
             dict of "log_likelihood", nats of the density of the images in [-1, 1], and
             "bits_per_dimension", an upper bound of those of the 256 levels; float32 [n] each.
         """
+        self.check_purpose()
         pictures = self.checked_pictures(pictures)
 
         def function(picture, seed, label=None):
@@ -56,6 +57,7 @@ class Likelihoods:
             "decoder" [n] and "total" [n], their sum: an upper bound of -log2 p, divided by
             height * width * channels.
         """
+        self.check_purpose()
         pictures = self.checked_pictures(pictures)
         steps = steps or getattr(self.noise_path, "timesteps", 1000)
 

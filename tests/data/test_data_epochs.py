@@ -121,8 +121,8 @@ def test_an_iterator_outlives_its_dataset(source):
 
 
 @pytest.mark.parametrize("inside_scope", [True, False])
-def test_two_replicas_share_each_batch(source, inside_scope):
-    strategy = two_replicas()
+def test_two_replicas_share_each_batch(source, inside_scope, two_replicas):
+    strategy = two_replicas
     if inside_scope:
         with strategy.scope():
             dataset = source.batches(8, seed=3)
@@ -137,13 +137,6 @@ def test_two_replicas_share_each_batch(source, inside_scope):
             assert len(values) == 2
             seen += [value.numpy() for value in values]
         np.testing.assert_array_equal(np.concatenate(seen), expected[epoch])
-
-
-def two_replicas():
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("TensorFlow was started before two logical CPUs could be made")
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def test_permutations_are_uniform():

@@ -264,7 +264,7 @@ def test_enlarging_and_drawing_are_told_apart(plain, pictures):
     ):
         with pytest.raises(ValueError, match="upscale=2"):
             call()
-    with pytest.raises(ValueError, match="does not enlarge"):
+    with pytest.raises(ValueError, match="can not enlarge"):
         plain.enlarge(pictures)
     with pytest.raises(ValueError, match=r"shape \(5, 8, 8, 1\)"):
         model.enlarge(pictures)
