@@ -49,7 +49,6 @@ def train(model, source, minutes, batch_size, learning_rate, seed):
             self.model.optimizer.learning_rate = learning_rate * rate
             if progress >= 1:
                 self.seconds = now - self.begin
-                self.model.stop_training = True
                 raise _Over
 
     clock = Clock()
@@ -173,8 +172,7 @@ def report(results, args):
         f"same minutes on the same unlabelled images, batch {args.batch_size}, seed {args.seed}; "
         f"Fréchet distance of n = {args.count:,} images to all training images on the features of "
         "the small classifier trained on the data; the floor is that of as many test images. The "
-        f"peer is diffusers 0.42.1's "
-        "UNet2DModel. "
+        "peer is diffusers 0.42.1's UNet2DModel. "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}, 2 processors.",
     ]
     names = {

@@ -18,7 +18,6 @@ def arguments():
     parser.add_argument("--steps", type=int, default=2, help="of the sampler")
     training = common.add_training(parser, learning_rate=5e-4, epochs=3)
     common.add_schedule(training)
-    training.add_argument("--clip-norm", type=float, default=1.0)
     common.add_output(parser, "runs/consistency")
     return parser.parse_args()
 
@@ -32,11 +31,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    model.compile(
-        keras.optimizers.Adam(common.scheduled(args, steps), global_clipnorm=args.clip_norm),
-        steps_per_execution=args.steps_per_execution,
-        jit_compile=args.jit_compile or "auto",
-    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
     return model
 
 

@@ -6,7 +6,6 @@ where it stopped.
 """
 
 import common
-import keras
 
 import keras_gen as kg
 
@@ -39,7 +38,6 @@ def arguments():
 
     training = common.add_training(parser, learning_rate=1e-3)
     common.add_schedule(training)
-    training.add_argument("--clip-norm", type=float, default=1.0)
     common.add_output(parser, "runs/diffusion")
     args = parser.parse_args()
     if args.timesteps and args.path not in ("linear", "cosine"):
@@ -80,12 +78,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    rate = common.scheduled(args, steps)
-    model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=args.clip_norm),
-        steps_per_execution=args.steps_per_execution,
-        jit_compile=args.jit_compile or "auto",
-    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
     return model
 
 

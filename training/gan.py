@@ -74,8 +74,7 @@ def build(args, source, num_classes, steps):
     model.compile(
         adam(args.learning_rate),
         adam(args.discriminator_learning_rate or args.learning_rate),
-        steps_per_execution=args.steps_per_execution,
-        jit_compile=args.jit_compile or "auto",
+        **common.compile_settings(args),
     )
     return model
 
