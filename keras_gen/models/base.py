@@ -280,9 +280,24 @@ class GenerativeModel(keras.Model):
         with tf.GradientTape() as tape:
             terms = self.compute_loss(pixels, labels)
             loss = self.scaled(tf.reduce_mean(terms["loss"]), self.optimizer)
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        self.apply(self.optimizer, tape.gradient(loss, variables), variables)
         self.finish_step()
         return self.report(terms)
+
+    def apply(self, optimizer, gradients, variables):
+        """Applies gradients of a loss that `scaled` has scaled.
+
+        Keras clips, and looks for overflows of float16, in each replica before the sum over the
+        replicas. Here that is done after the sum, so that several replicas make the update of one.
+        """
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1 and _looks_at_gradients(optimizer):
+            used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+            context = tf.distribute.get_replica_context()
+            total = context.all_reduce("SUM", [gradients[i] for i in used])
+            for i, gradient in zip(used, _clipped(total, optimizer)):
+                gradients[i] = gradient / replicas  # Keras sums once more
+        optimizer.apply(gradients, variables)
 
     def test_step(self, data):
         return self.report(self.compute_loss(*self.unpack(data), training=False))
@@ -496,6 +511,28 @@ def _with(callbacks, *first):
 
 def _before_others(callbacks):
     return [c.before_others for c in callbacks if hasattr(c, "before_others")]
+
+
+def _looks_at_gradients(optimizer):
+    """Whether a Keras optimizer does more with gradients than what is linear in them."""
+    limits = "clipnorm", "global_clipnorm", "clipvalue"
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return scaled or any(getattr(optimizer, limit) is not None for limit in limits)
+
+
+def _clipped(gradients, optimizer):
+    """Gradients within the limits of a Keras optimizer, scaled where it scales the loss."""
+    inner, scale = optimizer, 1.0
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        inner, scale = optimizer.inner_optimizer, optimizer.dynamic_scale.value
+    if inner.clipnorm:
+        return [tf.clip_by_norm(gradient, inner.clipnorm * scale) for gradient in gradients]
+    if inner.global_clipnorm:
+        return tf.clip_by_global_norm(gradients, inner.global_clipnorm * scale)[0]
+    if inner.clipvalue:
+        limit = inner.clipvalue * scale
+        return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
+    return gradients
 
 
 def specs_of(rows):

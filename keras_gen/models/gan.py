@@ -215,10 +215,9 @@ class GAN(GenerativeModel):
         self._apply(tape, loss, self.discriminator_optimizer, self.discriminator)
         return terms
 
-    @staticmethod
-    def _apply(tape, loss, optimizer, network):
+    def _apply(self, tape, loss, optimizer, network):
         variables = network.trainable_variables
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        self.apply(optimizer, tape.gradient(loss, variables), variables)
 
     def test_step(self, data):
         real, labels = self.unpack(data)

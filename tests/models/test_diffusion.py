@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_gen as kg
 from keras_gen import diffusion as d
 from tests.conformance.cases import digits, one_step
+from tests.conformance.test_guarantees import given_noise
 
 SHAPE = (8, 8, 1)
 
@@ -391,6 +392,26 @@ def test_works_with_no_further_argument():
 def test_discrete_times_are_those_of_the_path():
     model = kg.models.Diffusion(SHAPE, network=zero_network(), path=d.Linear(7), times="discrete")
     assert model.times.timesteps == 7
+
+
+@pytest.mark.parametrize("limit", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_replicas_clip_as_one_device_does(limit, two_replicas, monkeypatch):
+    given_noise(monkeypatch, 16)
+    batch = next(iter(digits(SHAPE, labelled=False).batches(16, seed=0)))
+    states = []
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            image, time = keras.Input(SHAPE), keras.Input(())
+            layer = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones")
+            model = kg.models.Diffusion(SHAPE, network=keras.Model([image, time], layer(image)))
+            model.compile(keras.optimizers.SGD(1.0, **{limit: 0.3}))
+        one_step(model, batch)
+        states.append(model.network.get_weights())
+    for one, two in zip(*states):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+    moved = [one - start for one, start in zip(states[0], (np.ones((3, 3, 1, 1)), [0.0]))]
+    assert max(np.abs(change).max() for change in moved) > 0.05  # and the limits were reached
+    assert np.linalg.norm(moved[0]) <= (0.9 if limit == "clipvalue" else 0.3) + 1e-5
 
 
 def test_weights_and_averages_wait_for_accumulated_gradients():
