@@ -292,6 +292,13 @@ def tables(results):
         "precision and recall, where every pair in doubt is.",
         "",
         f"Measured with {results['environment']}.",
+        "",
+        "Why not faster: at n = 10,000 and d = 2,048 the kernel distance is products of 1.2 TFLOP "
+        "in their order (100 subsets, three products each) and 0.8 in ours (every pair of images "
+        "once), and so are the distances of precision and recall; both sides run them at 170 to "
+        "260 GFLOP a second, near what two processors give in float32. The Fréchet distance of "
+        "torch-fidelity takes its covariances in float32, ours in float64, which costs twice as "
+        "much and keeps the digits.",
     ]
     for metric in METRICS:
         if metric in results:

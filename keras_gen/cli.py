@@ -1,7 +1,4 @@
-"""The `keras-gen` command line.
-
-Nothing heavy is imported before a command needs it, so that `keras-gen --help` is quick.
-"""
+"""The `keras-gen` command line. A command imports what it needs besides TensorFlow itself."""
 
 import json
 import os

@@ -71,8 +71,18 @@ def row_normal(seeds, shape, *purpose):
     Returns:
         float32 [batch, *shape]; row i depends on `seeds[i]` alone.
     """
+    return _rows(lambda key: normal(shape, key), seeds, shape, purpose or ["latent"])
+
+
+def row_uniform(seeds, shape, low, high, *purpose):
+    """As `row_normal`, uniform in [low, high)."""
+    return _rows(lambda key: uniform(shape, key, low, high), seeds, shape, purpose)
+
+
+def _rows(draw, seeds, shape, purpose):
+    """`draw(key)` for the key of each seed and the purpose."""
     return tf.map_fn(
-        lambda seed: normal(shape, key(seed, *purpose or ["latent"])),
+        lambda seed: draw(key(seed, *purpose)),
         seeds,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )

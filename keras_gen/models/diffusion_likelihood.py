@@ -30,11 +30,12 @@ class Likelihoods:
 
         def function(picture, seed, label=None):
             x = images.from_uint8(picture)
-            half = 1 / 255
-            x += self._row_uniform(seed, "dequantization", -half, half)
-            signs = [
-                tf.sign(self._row_uniform(seed, "probes", -1.0, 1.0, i)) for i in range(probes)
-            ]
+
+            def draw(bound, *purpose):
+                return randomness.row_uniform(seed, self.image_shape, -bound, bound, *purpose)
+
+            x += draw(1 / 255, "dequantization", 0)
+            signs = [tf.sign(draw(1.0, "probes", i)) for i in range(probes)]
             times = diffusion.logsnr(self.noise_path, steps + 1)
             denoise = self.denoiser(label, clip=False)
             return diffusion.ode_log_likelihood(denoise, self.noise_path, x, times, tf.stack(signs))
@@ -81,12 +82,3 @@ class Likelihoods:
             "steps": terms[:, 1:-1],
             "decoder": terms[:, -1],
         }
-
-    def _row_uniform(self, seed, purpose, low, high, index=0):
-        """One uniform draw of an image's shape for each seed."""
-
-        def draw(seed):
-            key = randomness.key(seed, purpose, index)
-            return randomness.uniform(self.image_shape, key, low, high)
-
-        return tf.map_fn(draw, seed, fn_output_signature=tf.float32)

@@ -127,6 +127,26 @@ def diffusion(
     )
 
 
+WASSERSTEIN = {
+    "loss": "wasserstein",
+    "learning_rate": 4e-3,
+    "discriminator_steps": 2,
+    "weighted": {
+        "gradient penalty": lambda w: {"penalties": [losses.GradientPenalty(w)]},
+        "drift": lambda w: {"loss": losses.Wasserstein(drift=w)},
+    },
+    "unmoved": ["logit/bias"],  # only differences of logits count
+}
+RELATIVISTIC = {
+    "loss": "relativistic",
+    "penalties": [losses.R1(1.0), losses.R2(1.0)],
+    "weighted": {
+        "R1": lambda w: {"penalties": [losses.R1(w), losses.R2(1.0)]},
+        "R2": lambda w: {"penalties": [losses.R1(1.0), losses.R2(w)]},
+    },
+    "unmoved": ["logit/bias"],
+}
+
 CASES = [
     diffusion("rectified_flow", labelled=True, steps=4),
     diffusion(
@@ -141,35 +161,19 @@ CASES = [
         weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
     ),
     diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
+    # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
-    gan("mlp-hinge", mlp_gan, labelled=True, loss="hinge"),
+    gan("dcgan-minimax", dcgan, labelled=True, loss="minimax"),
+    gan("mlp-non_saturating", mlp_gan, labelled=False, loss="non_saturating"),
     gan("dcgan-non_saturating", dcgan, labelled=True, loss="non_saturating"),
+    gan("mlp-least_squares", mlp_gan, labelled=True, loss="least_squares"),
     gan("dcgan-least_squares", dcgan, labelled=False, loss="least_squares"),
-    gan(
-        "dcgan-wasserstein",
-        dcgan,
-        labelled=True,
-        learning_rate=4e-3,
-        loss="wasserstein",
-        discriminator_steps=2,
-        weighted={
-            "gradient penalty": lambda w: {"penalties": [losses.GradientPenalty(w)]},
-            "drift": lambda w: {"loss": losses.Wasserstein(drift=w)},
-        },
-        unmoved=["logit/bias"],  # only differences of logits count
-    ),
-    gan(
-        "mlp-relativistic",
-        mlp_gan,
-        labelled=False,
-        loss="relativistic",
-        penalties=[losses.R1(1.0), losses.R2(1.0)],
-        weighted={
-            "R1": lambda w: {"penalties": [losses.R1(w), losses.R2(1.0)]},
-            "R2": lambda w: {"penalties": [losses.R1(1.0), losses.R2(w)]},
-        },
-        unmoved=["logit/bias"],
-    ),
+    gan("mlp-hinge", mlp_gan, labelled=True, loss="hinge"),
+    gan("dcgan-hinge", dcgan, labelled=False, loss="hinge"),
+    gan("mlp-wasserstein", mlp_gan, labelled=False, **WASSERSTEIN),
+    gan("dcgan-wasserstein", dcgan, labelled=True, **WASSERSTEIN),
+    gan("mlp-relativistic", mlp_gan, labelled=False, **RELATIVISTIC),
+    gan("dcgan-relativistic", dcgan, labelled=True, **RELATIVISTIC),
 ]
 
 
