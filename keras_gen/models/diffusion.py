@@ -48,6 +48,9 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         upscale: None, or the factor by which the model enlarges pictures (super-resolution, Saharia
             et al. 2021): the network sees the small picture besides, enlarged by repetition, as so
             many more channels, and `enlarge` takes the place of `generate`.
+        clip: whether `generate` and its like clip the estimates of the data to [-1, 1], where the
+            mean of images lies, so that clipping takes them nearer to it. False for other data,
+            such as latents.
         label_dropout: fraction of the examples trained without their label, so that guidance has
             an unconditional model to go by; of no meaning without classes.
         sampler, grid, steps, guidance_scale, guidance_interval: what `generate` does where it is
@@ -68,6 +71,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         weighting="uniform",
         times=None,
         upscale=None,
+        clip=True,
         label_dropout=0.1,
         sampler="heun",
         grid=None,
@@ -90,6 +94,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 f"Received: upscale={upscale!r}, image_shape={self.image_shape}"
             )
         self.upscale = None if upscale is None else int(upscale)
+        self.clip = bool(clip)
         if not 0 <= label_dropout < 1:
             raise ValueError(
                 f"`label_dropout` must lie in [0, 1). Received: label_dropout={label_dropout!r}"
@@ -146,6 +151,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             "weighting": serialized(self.weighting),
             "times": serialized(self.times),
             "upscale": self.upscale,
+            "clip": self.clip,
             "label_dropout": self.label_dropout,
             **self.sampling,
         }
@@ -218,15 +224,14 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
 
     # Generation
 
-    def denoiser(self, label=None, scale=None, interval=None, clip=True, small=None):
+    def denoiser(self, label=None, scale=None, interval=None, clip=None, small=None):
         """The averaged network as samplers want it: a function of x [batch, h, w, c] and t [batch].
 
         Args:
             label: int32 [batch]; `num_classes` means "no label". None without classes.
             scale: of the guidance, scalar tensor; None: no guidance, which takes half the time.
             interval: (low, high), times between which there is guidance; with a scale.
-            clip: whether to clip the estimate to [-1, 1]. The mean of images lies there, so that
-                clipping takes the estimate nearer to it.
+            clip: whether to clip the estimate to [-1, 1]; None: the model's own `clip`.
             small: as in `predict_at`.
 
         Returns:
@@ -246,7 +251,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         def denoise(x, t):
             x, t = tf.cast(x, tf.float32), tf.cast(t, tf.float32)
             estimate = self.prediction.to_data(self.noise_path, output(x, t), x, t)
-            return tf.clip_by_value(estimate, -1, 1) if clip else estimate
+            clips = self.clip if clip is None else clip
+            return tf.clip_by_value(estimate, -1, 1) if clips else estimate
 
         return denoise
 
@@ -310,7 +316,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         Raises:
             ValueError: when an argument is unknown or out of range.
         """
-        return self._sampled(
+        return self.sampled(
             "generate",
             self.generate_images,
             self.rows(n, labels, seed),
@@ -323,7 +329,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             grid=grid,
         )
 
-    def _sampled(
+    def sampled(
         self, name, function, rows, batch_size, progress, numbers=(), steps_done=None, **options
     ):
         """Calls a function of (*rows, *numbers, sampling) for all rows.

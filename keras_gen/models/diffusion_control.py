@@ -49,7 +49,7 @@ class Control:
             return self.inpaint_images(picture, mask, *row, sampling=sampling, repeats=repeats)
 
         steps_done = repeats * (how.get("steps") or self.sampling["steps"])
-        return self._sampled(
+        return self.sampled(
             "inpaint", function, rows, batch_size, progress, [repeats], steps_done, **how
         )
 
@@ -121,7 +121,7 @@ class Control:
 
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         numbers, steps_done = [left_out], steps - left_out
-        return self._sampled(
+        return self.sampled(
             "image_to_image", function, rows, batch_size, progress, numbers, steps_done, **how
         )
 
@@ -169,13 +169,13 @@ class Control:
             return self._grouped(step, x, *label)
 
         ends = [
-            self._sampled("encode", encode, [pictures, *labels], batch_size, None, **how)
+            self.sampled("encode", encode, [pictures, *labels], batch_size, None, **how)
             for pictures in (first, second)
         ]
         fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
         between = diffusion.slerp(*(np.repeat(x, count, axis=0) for x in ends), fractions)
         rows = [between.numpy(), *(np.repeat(label, count) for label in labels)]
-        made = self._sampled("decode", decode, rows, batch_size, None, **how)
+        made = self.sampled("decode", decode, rows, batch_size, None, **how)
         return made.reshape(len(first), count, *self.image_shape)
 
     def mix_classes(self, labels, others, weights, seed=0, batch_size=1024, progress=None, **how):
@@ -211,7 +211,7 @@ class Control:
 
             return self._grouped(step, *rows)
 
-        return self._sampled("mix_classes", function, rows, batch_size, progress, **how)
+        return self.sampled("mix_classes", function, rows, batch_size, progress, **how)
 
     def enlarge(self, pictures, labels=None, seed=0, batch_size=1024, progress=None, **how):
         """Enlarges pictures by `upscale` (SR3, Saharia et al. 2021).
@@ -237,7 +237,7 @@ class Control:
                 f"Pictures must be [n, *{small}]. Received: pictures of shape {pictures.shape}"
             )
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
-        return self._sampled("enlarge", self.enlarge_images, rows, batch_size, progress, **how)
+        return self.sampled("enlarge", self.enlarge_images, rows, batch_size, progress, **how)
 
     def enlarge_images(self, picture, seed, label=None, sampling=None):
         """As `enlarge`, with tensors: uint8 [batch, h / upscale, w / upscale, c], int64 [batch]."""
