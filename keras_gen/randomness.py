@@ -78,6 +78,15 @@ def row_normal(seeds, shape, *purpose):
     )
 
 
+def row_uniform(seeds, shape, *purpose, minval=0.0, maxval=1.0):
+    """As `row_normal`, uniform in [minval, maxval)."""
+    return tf.map_fn(
+        lambda seed: uniform(shape, key(seed, *purpose), minval, maxval),
+        seeds,
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+    )
+
+
 def row_seeds(seed, count):
     """The seeds of the `count` images of one call of `generate`.
 

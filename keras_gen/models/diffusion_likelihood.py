@@ -1,5 +1,7 @@
 """How likely images are under a trained diffusion model."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,11 +31,12 @@ class Likelihoods:
         pictures = self.checked_pictures(pictures)
 
         def function(picture, seed, label=None):
+            row_uniform = functools.partial(randomness.row_uniform, seed, self.image_shape)
             x = images.from_uint8(picture)
             half = 1 / 255
-            x += self._row_uniform(seed, "dequantization", -half, half)
+            x += row_uniform("dequantization", 0, minval=-half, maxval=half)
             signs = [
-                tf.sign(self._row_uniform(seed, "probes", -1.0, 1.0, i)) for i in range(probes)
+                tf.sign(row_uniform("probes", i, minval=-1.0, maxval=1.0)) for i in range(probes)
             ]
             times = diffusion.logsnr(self.noise_path, steps + 1)
             denoise = self.denoiser(label, clip=False)
@@ -81,12 +84,3 @@ class Likelihoods:
             "steps": terms[:, 1:-1],
             "decoder": terms[:, -1],
         }
-
-    def _row_uniform(self, seed, purpose, low, high, index=0):
-        """One uniform draw of an image's shape for each seed."""
-
-        def draw(seed):
-            key = randomness.key(seed, purpose, index)
-            return randomness.uniform(self.image_shape, key, low, high)
-
-        return tf.map_fn(draw, seed, fn_output_signature=tf.float32)
