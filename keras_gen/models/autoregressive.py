@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import images, losses, networks, randomness
 from keras_gen import export as saved_model
+from keras_gen import images, losses, networks, randomness
 from keras_gen.layers import causal_conv
 from keras_gen.models.base import (
     GenerativeModel,
@@ -71,7 +71,9 @@ class PixelCNN(GenerativeModel):
     ):
         super().__init__(image_shape, num_classes, **kwargs)
         if isinstance(levels, bool) or levels != int(levels) or not 2 <= levels <= 256:
-            raise ValueError(f"`levels` must be an integer in [2, 256]. Received: levels={levels!r}")
+            raise ValueError(
+                f"`levels` must be an integer in [2, 256]. Received: levels={levels!r}"
+            )
         self.levels = int(levels)
         self.binarization = _checked_binarization(binarization, self.levels)
         self.likelihood = losses.get_pixel_likelihood(likelihood)
@@ -314,7 +316,7 @@ class PixelCNN(GenerativeModel):
         return in_batches(compiled, rows, batch_size)
 
     def complete_images(self, picture, mask, seed, label=None, cached=True):
-        """As `complete`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], int64 [batch]."""
+        """As `complete`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], seeds int64."""
 
         def step(picture, mask, seed, label=None):
             known = self._row_levels(picture, seed)
@@ -366,7 +368,9 @@ class PixelCNN(GenerativeModel):
                 image = self.to_values(levels + here * pixel[:, None, None])
                 return inputs.call(self.averaged_network, image, label)[:, i, j]
 
-            once = None if sees_channels else run(tf.zeros([self.generation_rows, channels], tf.int32))
+            once = (
+                None if sees_channels else run(tf.zeros([self.generation_rows, channels], tf.int32))
+            )
             pixel = draw(run if sees_channels else lambda pixel: once, i, j)
             return place + 1, levels + here * pixel[:, None, None]
 
@@ -403,7 +407,7 @@ class PixelCNN(GenerativeModel):
         def next_row(i, above, memory, image):
             memory = dict(memory)
             with causal_conv.remembering(memory):
-                contexts = inputs.call(vertical, above, label)
+                contexts = tf.nest.flatten(inputs.call(vertical, above, label))
             start = [
                 0,
                 tf.zeros([rows, 1, 1, channels + 1]),

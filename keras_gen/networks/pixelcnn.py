@@ -31,7 +31,7 @@ def gated(
         a = V * v + labels,   v <- v + tanh(a_1) sigmoid(a_2)
         b = H * h + C a + labels,   h <- h + R (tanh(b_1) sigmoid(b_2))
 
-    in each block, V and H causal convolutions, C and R ones of one pixel. At first both see the
+    in each block, V and H causal convolutions, C and R of one pixel. At first both see the
     image moved by one pixel, with a channel of ones that tells it from what lies outside.
 
     The network is made of three, which a sampler can also run by themselves: "vertical" (rows above
@@ -102,7 +102,7 @@ class _Builder:
             kernel = {"size": self.kernel // 2 + 1, "across": self.kernel, "dilation": dilation}
             a = self._causal(v, 2 * self.width, "down", f"vertical_{i}", **kernel)
             a = self._with_label(a, code, f"vertical_{i}")
-            context = self._conv(a, 2 * self.width, f"context_{i}")
+            context = self._dense(a, 2 * self.width, f"context_{i}")
             contexts.append(self._with_label(context, code, f"context_{i}"))
             if i + 1 < len(dilations):
                 v = layers.Add(name=f"vertical_{i}_out")([v, self._gated(a, f"vertical_{i}")])
@@ -120,7 +120,7 @@ class _Builder:
             kernel = {"size": self.kernel // 2 + 1, "dilation": dilation}
             b = self._causal(h, 2 * self.width, "right", f"horizontal_{i}", **kernel)
             b = layers.Add(name=f"horizontal_{i}_context")([b, context])
-            residual = self._conv(
+            residual = self._dense(
                 self._gated(b, f"horizontal_{i}"), self.width, f"horizontal_{i}_residual"
             )
             h = layers.Add(name=f"horizontal_{i}_out")([h, residual])
@@ -132,14 +132,14 @@ class _Builder:
         x = layers.Activation("elu", name="features_activation")(features)
         if not likelihood.sees_channels or self.channels == 1:
             parameters = likelihood.parameters(levels, self.channels)
-            x = self._conv(x, hidden, "hidden")
+            x = self._dense(x, hidden, "hidden")
             return keras.Model(features, self._out(x, parameters, "parameters"), name="head")
         pixel = keras.Input((None, None, self.channels), name="pixel")
         outputs = []
         for channel in range(self.channels):
-            y = self._conv(x, hidden, f"hidden_{channel}")
+            y = self._dense(x, hidden, f"hidden_{channel}")
             if channel:
-                seen = self._conv(pixel[..., :channel], hidden, f"channels_before_{channel}")
+                seen = self._dense(pixel[..., :channel], hidden, f"channels_before_{channel}")
                 y = layers.Add(name=f"hidden_and_channels_{channel}")([y, seen])
             parameters = likelihood.parameters(levels, 1)
             outputs.append(self._out(y, parameters, f"parameters_{channel}"))
@@ -170,10 +170,10 @@ class _Builder:
         )(code)
         return layers.Add(name=f"{name}_with_label")([x, shift[:, None, None]])
 
-    def _conv(self, x, filters, name, initializer=None, **kwargs):
+    def _dense(self, x, filters, name, initializer=None, **kwargs):
         initializer = initializer or self.initial.glorot()
-        return layers.Conv2D(filters, 1, kernel_initializer=initializer, name=name, **kwargs)(x)
+        return layers.Dense(filters, kernel_initializer=initializer, name=name, **kwargs)(x)
 
     def _out(self, x, parameters, name):
         x = layers.Activation("elu", name=f"{name}_activation")(x)
-        return self._conv(x, parameters, name, initializer="zeros", dtype="float32")
+        return self._dense(x, parameters, name, initializer="zeros", dtype="float32")
