@@ -136,7 +136,7 @@ def pixelcnn(name, labelled, weighted=None, learning_rate=4e-3, **kwargs):
             num_classes,
             arguments.get("likelihood", "categorical"),
             width=16,
-            blocks=2,
+            blocks=1,
             first_kernel=5,
         )
         return models.PixelCNN(image_shape, num_classes, network=network, ema=0.9, **arguments)

@@ -83,7 +83,7 @@ def test_a_network_of_zeros_says_that_all_levels_are_alike():
 
 def test_the_loss_is_the_negative_log_prob(labelled):
     pictures, labels = pictures_of(labelled, 5), np.array([0, 1, 2, 0, 1], np.int32)
-    terms = labelled.compute_loss(kg.images.from_uint8(pictures), labels)
+    terms = labelled.compute_loss(kg.images.from_uint8(pictures), tf.constant(labels))
     found = labelled.log_prob(pictures, labels)
     np.testing.assert_allclose(terms["loss"], -found["log_prob"], rtol=1e-5)
     np.testing.assert_allclose(terms["bits_per_dimension"], found["bits_per_dimension"], rtol=1e-5)
@@ -96,7 +96,6 @@ def test_log_prob_of_a_row_does_not_depend_on_the_others(grey):
     together = grey.log_prob(pictures)["log_prob"]
     np.testing.assert_array_equal(grey.log_prob(pictures[65:])["log_prob"], together[65:])
     np.testing.assert_array_equal(grey.log_prob(pictures, batch_size=7)["log_prob"], together)
-    assert grey.log_prob(pictures[:0])["log_prob"].shape == (0,)
 
 
 def test_the_report_says_what_was_measured(grey):
