@@ -70,7 +70,7 @@ class PixelCNN(GenerativeModel):
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
-        if isinstance(levels, bool) or levels != int(levels) or not 2 <= levels <= 256:
+        if not isinstance(levels, (int, np.integer)) or not 2 <= levels <= 256:
             raise ValueError(
                 f"`levels` must be an integer in [2, 256]. Received: levels={levels!r}"
             )
@@ -194,7 +194,7 @@ class PixelCNN(GenerativeModel):
 
     def bits_per_dimension(self, nats):
         """Nats of an image as bits for each channel of each pixel."""
-        return nats / (np.prod(self.image_shape) * np.log(2))
+        return nats / float(np.prod(self.image_shape) * np.log(2))
 
     # Likelihood
 
@@ -267,8 +267,10 @@ class PixelCNN(GenerativeModel):
         Args:
             n, labels, seed, batch_size: as in `GenerativeModel.generate`.
             cached: whether what the layers saw is remembered from pixel to pixel. Otherwise the
-                whole network is run for each channel of each pixel, which takes far longer and
-                draws the same images.
+                network is run on the whole image for each pixel (for each channel of it, where the
+                likelihood sees channels), which takes over a hundred times longer. The images are
+                the same, bit for bit, in float32 on CPU; where kernels sum in another order, a
+                level may differ whose draw falls on a boundary up to rounding.
 
         Returns:
             NumPy uint8 [n, height, width, channels]. Image i depends on its own seed and label
@@ -342,11 +344,14 @@ class PixelCNN(GenerativeModel):
         uniforms = randomness.row_uniform(seed, draws, "pixels")
 
         def draw(parameters_of, i, j):
-            """Levels [rows, c] of a pixel; `parameters_of` its levels so far [rows, parameters]."""
+            """Levels [rows, c] of a pixel; `parameters_of` those drawn so far: [rows, numbers]."""
             pixel = tf.zeros([self.generation_rows, channels], tf.int32)
+            parameters = parameters_of(pixel)
             for channel in range(channels):
+                if channel and self.likelihood.sees_channels:
+                    parameters = parameters_of(pixel)
                 level = self.likelihood.draw(
-                    parameters_of(pixel), pixel, channel, uniforms[:, i, j], self.levels
+                    parameters, pixel, channel, uniforms[:, i, j], self.levels
                 )
                 pixel += level[:, None] * tf.one_hot(channel, channels, dtype=tf.int32)
             return pixel if mask is None else tf.where(mask[:, i, j, None], pixel, known[:, i, j])
@@ -356,23 +361,18 @@ class PixelCNN(GenerativeModel):
         return tf.ensure_shape(levels, [self.generation_rows, *self.image_shape])
 
     def _naive_levels(self, draw, label):
-        """Runs the network on the whole image for each channel of each pixel."""
-        height, width, channels = self.image_shape
-        sees_channels = self.likelihood.sees_channels
+        """Runs the network on the whole image for each pixel."""
+        height, width, _ = self.image_shape
 
         def step(place, levels):
             i, j = place // width, place % width
             here = tf.reshape(tf.one_hot(place, height * width, dtype=tf.int32), [height, width, 1])
 
-            def run(pixel):
+            def parameters_of(pixel):
                 image = self.to_values(levels + here * pixel[:, None, None])
                 return inputs.call(self.averaged_network, image, label)[:, i, j]
 
-            once = (
-                None if sees_channels else run(tf.zeros([self.generation_rows, channels], tf.int32))
-            )
-            pixel = draw(run if sees_channels else lambda pixel: once, i, j)
-            return place + 1, levels + here * pixel[:, None, None]
+            return place + 1, levels + here * draw(parameters_of, i, j)[:, None, None]
 
         levels = tf.zeros([self.generation_rows, *self.image_shape], tf.int32)
         return tf.while_loop(lambda place, _: place < height * width, step, [0, levels])[1]
@@ -393,15 +393,12 @@ class PixelCNN(GenerativeModel):
             with causal_conv.remembering(memory):
                 here = [context[:, :, j, None] for context in contexts]
                 features = horizontal([left, *here])
-            if len(head.inputs) == 1:
-                parameters = head(features)[:, 0, 0]
-                pixel = draw(lambda pixel: parameters, i, j)
-            else:
 
-                def parameters_of(pixel):
-                    return head([features, self.to_values(pixel)[:, None, None]])[:, 0, 0]
+            def parameters_of(pixel):
+                here = self.to_values(pixel)[:, None, None]
+                return head([features, here][: len(head.inputs)])[:, 0, 0]
 
-                pixel = draw(parameters_of, i, j)
+            pixel = draw(parameters_of, i, j)
             return j + 1, marked(pixel)[:, None, None], memory, levels.write(j, pixel)
 
         def next_row(i, above, memory, image):

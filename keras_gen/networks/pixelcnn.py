@@ -79,7 +79,7 @@ def gated(
     above = Shift("down", name="down")(marked)
     contexts = vertical([above, *taken[1:]] if num_classes else above)
     features = horizontal([Shift("right", name="right")(marked), *contexts])
-    parameters = head([features, image] if len(head.inputs) > 1 else features)
+    parameters = head([features, image][: len(head.inputs)])
     return keras.Model(taken if num_classes else image, parameters, name="pixelcnn")
 
 
@@ -133,7 +133,7 @@ class _Builder:
         if not likelihood.sees_channels or self.channels == 1:
             parameters = likelihood.parameters(levels, self.channels)
             x = self._dense(x, hidden, "hidden")
-            return keras.Model(features, self._out(x, parameters, "parameters"), name="head")
+            return keras.Model([features], self._out(x, parameters, "parameters"), name="head")
         pixel = keras.Input((None, None, self.channels), name="pixel")
         outputs = []
         for channel in range(self.channels):
