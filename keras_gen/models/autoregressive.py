@@ -268,9 +268,9 @@ class PixelCNN(GenerativeModel):
             n, labels, seed, batch_size: as in `GenerativeModel.generate`.
             cached: whether what the layers saw is remembered from pixel to pixel. Otherwise the
                 network is run on the whole image for each pixel (for each channel of it, where the
-                likelihood sees channels), which takes over a hundred times longer. The images are
-                the same, bit for bit, in float32 on CPU; where kernels sum in another order, a
-                level may differ whose draw falls on a boundary up to rounding.
+                likelihood sees channels), which takes far longer. The images are the same, bit for
+                bit, in float32 on CPU. In mixed precision the two round differently: a level whose
+                draw falls near a boundary may differ, and with it what follows in that image.
 
         Returns:
             NumPy uint8 [n, height, width, channels]. Image i depends on its own seed and label
