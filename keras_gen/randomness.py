@@ -74,9 +74,9 @@ def row_normal(seeds, shape, *purpose):
     return _rows(lambda key: normal(shape, key), seeds, shape, purpose or ["latent"])
 
 
-def row_uniform(seeds, shape, low, high, *purpose):
-    """As `row_normal`, uniform in [low, high)."""
-    return _rows(lambda key: uniform(shape, key, low, high), seeds, shape, purpose)
+def row_uniform(seeds, shape, *purpose, minval=0.0, maxval=1.0):
+    """As `row_normal`, uniform in [minval, maxval)."""
+    return _rows(lambda key: uniform(shape, key, minval, maxval), seeds, shape, purpose)
 
 
 def _rows(draw, seeds, shape, purpose):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "gan.py": ["--network", "mlp", "--hidden", "16"],
     "diffusion.py": ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"],
+    "pixelcnn.py": ["--levels", "4", "--width", "8", "--blocks", "1"],
 }
 
 
@@ -47,6 +48,23 @@ def test_ddpm_is_one_command(tmp_path):
     assert isinstance(model.noise_path, kg.diffusion.Linear) and model.noise_path.timesteps == 1000
     assert isinstance(model.prediction, kg.diffusion.NoisePrediction)
     assert model.sampling["sampler"] == "ddpm"
+
+
+@pytest.mark.slow
+def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path):
+    command = [sys.executable, str(ROOT / "training" / "pixelcnn.py"), *TINY["pixelcnn.py"]]
+    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
+    command += ["--levels", "2", "--binarization", "0.33", "--unconditional"]
+    command += ["--test-split", "test", "--run-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "likelihood.json").read_text())
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    test = kg.data.load("digits", "test")
+    nats = -model.log_prob(test.take(len(test), seed=0)[0])["log_prob"]
+    assert abs(report["nats"] - nats.mean()) < 1e-3
+    assert report["n"] == 297 and report["split"] == "test"
+    assert report["data"] == "binarized: 1 where the pixel is at least 0.33"
 
 
 @pytest.mark.slow

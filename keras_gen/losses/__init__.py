@@ -12,3 +12,10 @@ from keras_gen.losses.adversarial import (
     get_adversarial_loss,
 )
 from keras_gen.losses.penalties import R1, R2, GradientPenalty, Penalty
+from keras_gen.losses.pixel_likelihoods import (
+    PIXEL_LIKELIHOODS,
+    Categorical,
+    LogisticMixture,
+    PixelLikelihood,
+    get_pixel_likelihood,
+)

@@ -1,5 +1,6 @@
 """The models: one family a file."""
 
+from keras_gen.models.autoregressive import PixelCNN
 from keras_gen.models.consistency import ConsistencyModel
 from keras_gen.models.diffusion import Diffusion
 from keras_gen.models.gan import GAN

@@ -449,6 +449,15 @@ class GenerativeModel(keras.Model):
         """
         return saved_model.generation_signatures(self)
 
+    def request_checks(self, parts, seed, label=None):
+        """Assertions, to be run before, on a request: as many rows in each of `parts` and of the
+        labels as seeds, labels in range."""
+        checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
+        counts = [tf.shape(part)[0] for part in (*parts, seed)]
+        same = tf.reduce_all(tf.equal(counts, counts[-1]))
+        message = "There must be as many images as seeds. Received:"
+        return [*checks, tf.debugging.Assert(same, [message, *counts])]
+
     def export(self, filepath, format="tf_saved_model", verbose=True):
         """Writes a SavedModel for TensorFlow and TF Serving; see `keras_gen.export`.
 
@@ -533,6 +542,22 @@ def _clipped(gradients, optimizer):
         limit = inner.clipvalue * scale
         return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
     return gradients
+
+
+def checked_masks(masks, pictures):
+    """Masks bool [h, w] or [n, h, w] as [n, h, w], or a ValueError.
+
+    Args:
+        masks: what the caller gave.
+        pictures: uint8 [n, h, w, c].
+    """
+    masks = np.asarray(masks)
+    if masks.dtype != bool or masks.shape not in (pictures.shape[1:3], pictures.shape[:3]):
+        raise ValueError(
+            "`masks` must be bool [h, w] or [n, h, w] for the pictures. Received: masks of "
+            f"shape {masks.shape} and dtype {masks.dtype}, pictures of shape {pictures.shape}"
+        )
+    return np.broadcast_to(masks, pictures.shape[:3])
 
 
 def specs_of(rows):

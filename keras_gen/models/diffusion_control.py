@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
 from keras_gen.data.arrays import check_images
-from keras_gen.models.base import in_groups
+from keras_gen.models.base import checked_masks, in_groups
 
 
 class Control:
@@ -33,15 +33,10 @@ class Control:
             ValueError: when the pictures or masks do not fit the model.
         """
         pictures = self.checked_pictures(pictures)
-        masks = np.asarray(masks)
-        if masks.dtype != bool or masks.shape not in (pictures.shape[1:3], pictures.shape[:3]):
-            raise ValueError(
-                "`masks` must be bool [h, w] or [n, h, w] for the pictures. Received: masks of "
-                f"shape {masks.shape} and dtype {masks.dtype}, pictures of shape {pictures.shape}"
-            )
+        masks = checked_masks(masks, pictures)
         if repeats < 1:
             raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats!r}")
-        rows = [pictures, np.broadcast_to(masks, pictures.shape[:3])]
+        rows = [pictures, masks]
         rows += self.picture_rows(len(pictures), labels, seed)
 
         def function(picture, mask, *row, sampling):
@@ -268,18 +263,10 @@ class Control:
         ]
 
         def serving_default(image, seed, label=None):
-            with tf.control_dependencies(self._request_checks([image, seed], seed, label)):
+            with tf.control_dependencies(self.request_checks([image], seed, label)):
                 return {"images": self.enlarge_images(tf.identity(image), seed, label)}
 
         return {"serving_default": (serving_default, signature)}
-
-    def _request_checks(self, rows, seed, label):
-        """Assertions that the rows of a request are as many, and its labels in range."""
-        checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
-        counts = [tf.shape(part)[0] for part in rows]
-        same = tf.reduce_all(tf.equal(counts, counts[0]))
-        message = "There must be as many images as seeds. Received:"
-        return [*checks, tf.debugging.Assert(same, [message, *counts])]
 
     def _inpaint_signature(self):
         """`inpaint`: image uint8 [batch, h, w, c], mask bool [batch, h, w], seed (and label) ->
@@ -292,8 +279,7 @@ class Control:
         ]
 
         def inpaint(image, mask, seed, label=None):
-            checks = self._request_checks([image, mask, seed], seed, label)
-            with tf.control_dependencies(checks):
+            with tf.control_dependencies(self.request_checks([image, mask], seed, label)):
                 return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
 
         return inpaint, signature

@@ -1,5 +1,7 @@
 """How likely images are under a trained diffusion model."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,13 +31,13 @@ class Likelihoods:
         pictures = self.checked_pictures(pictures)
 
         def function(picture, seed, label=None):
+            row_uniform = functools.partial(randomness.row_uniform, seed, self.image_shape)
             x = images.from_uint8(picture)
-
-            def draw(bound, *purpose):
-                return randomness.row_uniform(seed, self.image_shape, -bound, bound, *purpose)
-
-            x += draw(1 / 255, "dequantization", 0)
-            signs = [tf.sign(draw(1.0, "probes", i)) for i in range(probes)]
+            half = 1 / 255
+            x += row_uniform("dequantization", 0, minval=-half, maxval=half)
+            signs = [
+                tf.sign(row_uniform("probes", i, minval=-1.0, maxval=1.0)) for i in range(probes)
+            ]
             times = diffusion.logsnr(self.noise_path, steps + 1)
             denoise = self.denoiser(label, clip=False)
             return diffusion.ode_log_likelihood(denoise, self.noise_path, x, times, tf.stack(signs))

@@ -147,6 +147,31 @@ RELATIVISTIC = {
     "unmoved": ["logit/bias"],
 }
 
+
+def pixelcnn(name, labelled, weighted=None, learning_rate=4e-3, **kwargs):
+    def make(image_shape, num_classes, **other):
+        arguments = {**kwargs, **other}
+        network = networks.pixelcnn.gated(
+            image_shape,
+            arguments["levels"],
+            num_classes,
+            arguments.get("likelihood", "categorical"),
+            width=16,
+            blocks=1,
+            first_kernel=5,
+        )
+        return models.PixelCNN(image_shape, num_classes, network=network, ema=0.9, **arguments)
+
+    return Case(
+        name=f"pixelcnn-{name}",
+        make=make,
+        labelled=labelled,
+        learning_rate=learning_rate,
+        progress=pixel_distance,
+        weighted=weighted or {},
+    )
+
+
 CASES = [
     diffusion("rectified_flow", labelled=True, steps=4),
     diffusion(
@@ -161,6 +186,7 @@ CASES = [
         weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
     ),
     diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
+    pixelcnn("categorical", labelled=True, levels=4),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
     gan("dcgan-minimax", dcgan, labelled=True, loss="minimax"),

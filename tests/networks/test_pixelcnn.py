@@ -1,0 +1,100 @@
+"""The gated PixelCNN: what each output is a function of."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_gen import networks
+
+
+def lively(network):
+    random = np.random.default_rng(0)
+    for weight in network.weights:
+        weight.assign(np.asarray(weight) + 0.3 * random.normal(size=weight.shape))
+    return network
+
+
+def influence(shape, likelihood, row, column, outputs=slice(None), **kwargs):
+    """Which numbers of the image move the outputs of a pixel, bool [h, w, c]."""
+    network = lively(
+        networks.pixelcnn.gated(shape, 4, None, likelihood, **{"width": 8, "blocks": 2, **kwargs})
+    )
+    x = tf.random.stateless_uniform([1, *shape], [0, 1], -1, 1)
+    moved = np.zeros(shape, bool)
+    weights = tf.random.stateless_normal([network.output_shape[-1]], [2, 3])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        out = tf.reduce_sum((weights * network(x)[0, row, column])[outputs])
+    moved |= tape.gradient(out, x).numpy()[0] != 0
+    return moved
+
+
+def earlier(shape, row, column):
+    """The pixels above a pixel and left of it in its row, bool [h, w]."""
+    places = np.arange(shape[0] * shape[1]).reshape(shape[:2])
+    return places < places[row, column]
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "logistic_mixture"])
+@pytest.mark.parametrize("shape", [(9, 11, 1), (9, 11, 3)])
+def test_a_pixel_is_told_of_all_earlier_pixels_and_of_no_others(shape, likelihood):
+    # kernels of 5, 3 and 3 see 2 + 1 + 1 rows above and as many columns aside
+    for row, column in ((4, 4), (8, 10), (3, 0), (0, 3), (4, 7)):
+        first = slice(0, 4) if likelihood == "categorical" else slice(None)  # of the first channel
+        seen = influence(shape, likelihood, row, column, first, first_kernel=5)
+        rows, columns = np.indices(shape[:2])
+        near = (row - rows <= 4) & (abs(columns - column) <= 4)
+        before = earlier(shape, row, column)
+        assert not seen[~before].any()
+        np.testing.assert_array_equal(seen[before & near].all(-1), True)
+
+
+def test_dilations_see_further():
+    def rows_above(**kwargs):
+        return influence((16, 5, 1), "categorical", 15, 2, first_kernel=3, **kwargs).any((1, 2))
+
+    np.testing.assert_array_equal(np.flatnonzero(rows_above()), np.arange(12, 16))
+    far = rows_above(dilations=(1, 4))
+    assert far[9] and not far[:9].any()
+
+
+def test_nothing_is_missed_at_the_first_pixel():
+    assert not influence((4, 4, 1), "categorical", 0, 0).any()
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_channel_is_told_of_the_channels_before_it(channel):
+    outputs = slice(4 * channel, 4 * channel + 4)
+    seen = influence((5, 5, 3), "categorical", 2, 2, outputs)
+    np.testing.assert_array_equal(seen[2, 2], np.arange(3) < channel)
+    assert seen[1].any() and not seen[2, 3:].any() and not seen[3:].any()
+
+
+def test_labels_move_every_pixel():
+    network = lively(networks.pixelcnn.gated((4, 5, 1), 3, 10, width=8, blocks=2))
+    image = tf.zeros([2, 4, 5, 1])
+    first, second = network([image, tf.constant([1, 7])])
+    assert (first != second).numpy().any(-1).all()
+
+
+def test_the_seed_decides_the_weights_alone():
+    def weights(seed):
+        return np.concatenate(
+            [
+                np.ravel(w)
+                for w in networks.pixelcnn.gated((4, 4, 1), width=8, blocks=1, seed=seed).weights
+            ]
+        )
+
+    np.testing.assert_array_equal(weights(1), weights(1))
+    assert (weights(1) != weights(2)).any()
+
+
+def test_the_default_is_not_larger_than_the_keras_example():
+    assert networks.pixelcnn.gated((28, 28, 1), levels=2).count_params() <= 532_673
+
+
+@pytest.mark.parametrize("kernels", [{"kernel": 2}, {"first_kernel": 1}, {"first_kernel": 6}])
+def test_kernels_without_a_middle_are_refused(kernels):
+    with pytest.raises(ValueError, match="Kernels must be odd, and the first at least 3"):
+        networks.pixelcnn.gated((4, 4, 1), **kernels)

@@ -1,0 +1,90 @@
+"""Trains a PixelCNN: `python training/pixelcnn.py --data mnist --levels 2 --binarization 0.33`.
+
+Prints the likelihood of a split that it did not train on with `--test-split`. Running the same
+command again continues where it stopped.
+"""
+
+import json
+from pathlib import Path
+
+import common
+import keras
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+    parser.add_argument("--test-split", help="whose likelihood is written to likelihood.json")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--levels", type=int, default=256, help="2 to 256, of a channel")
+    model.add_argument("--likelihood", choices=kg.losses.PIXEL_LIKELIHOODS, default="categorical")
+    model.add_argument("--binarization", help="with 2 levels: a threshold in [0, 1] or stochastic")
+    model.add_argument("--width", type=int, default=64, help="channels")
+    model.add_argument("--blocks", type=int, default=6)
+    model.add_argument("--first-kernel", type=int, default=7)
+    model.add_argument("--kernel", type=int, default=3)
+    model.add_argument("--dilations", type=int, nargs="+", default=[1], help="of blocks, in turn")
+    model.add_argument("--dropout", type=float, default=0.0)
+
+    training = common.add_training(parser, batch_size=64, learning_rate=1e-3)
+    common.add_schedule(training)
+    common.add_output(parser, "runs/pixelcnn")
+    args = parser.parse_args()
+    if args.binarization not in (None, "stochastic"):
+        args.binarization = float(args.binarization)
+    return args
+
+
+def build(args, source, num_classes, steps):
+    network = kg.networks.pixelcnn.gated(
+        source.image_shape,
+        args.levels,
+        num_classes,
+        args.likelihood,
+        width=args.width,
+        blocks=args.blocks,
+        first_kernel=args.first_kernel,
+        kernel=args.kernel,
+        dilations=args.dilations,
+        dropout=args.dropout,
+        seed=args.seed,
+    )
+    model = kg.models.PixelCNN(
+        source.image_shape,
+        num_classes,
+        args.levels,
+        network,
+        args.likelihood,
+        args.binarization,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    return model
+
+
+def report(args):
+    """Writes how likely the images of the test split are."""
+    model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
+    source = kg.data.load(
+        args.data,
+        args.test_split,
+        image_size=model.image_shape[:2],
+        channels=model.image_shape[2],
+        data_dir=args.data_dir,
+    )
+    pictures, labels = source.take(len(source), seed=0)
+    found = model.likelihood_report(pictures, labels if model.num_classes else None)
+    text = json.dumps({"split": args.test_split, **found}, indent=1)
+    Path(args.run_dir, "likelihood.json").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    args = arguments()
+    common.train(args, build)
+    if args.test_split:
+        report(args)
