@@ -3,3 +3,4 @@
 from keras_gen.layers.dropout import Dropout
 from keras_gen.layers.embeddings import TimeEmbedding
 from keras_gen.layers.group_norm import GroupNorm
+from keras_gen.layers.shared_channels import SharedChannels

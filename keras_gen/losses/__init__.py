@@ -1,4 +1,4 @@
-"""Losses: small strategy objects that know nothing of networks."""
+"""Losses and likelihoods: small objects and functions that know nothing of networks."""
 
 from keras_gen.losses.adversarial import (
     ADVERSARIAL_LOSSES,
@@ -11,4 +11,19 @@ from keras_gen.losses.adversarial import (
     Wasserstein,
     get_adversarial_loss,
 )
+from keras_gen.losses.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    get_likelihood,
+)
 from keras_gen.losses.penalties import R1, R2, GradientPenalty, Penalty
+from keras_gen.losses.reconstruction import (
+    RECONSTRUCTION_LOSSES,
+    absolute_error,
+    cross_entropy,
+    get_reconstruction_loss,
+    squared_error,
+)
