@@ -212,7 +212,7 @@ class _Builder:
         return layers.Concatenate(name="with_label")([x, code]), [taken, label]
 
     def activated(self, x, name):
-        return layers.LeakyReLU(0.2, name=f"{name}_activation")(x)
+        return layers.ReLU(name=f"{name}_activation")(x)
 
     def dense(self, x, units, name, activation=True):
         normalized = activation and self.batch_normalization

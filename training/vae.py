@@ -1,0 +1,128 @@
+"""Trains a variational autoencoder: `python training/vae.py --data mnist`.
+
+A beta-VAE is `--beta 4`; binary MNIST, whose likelihood can be compared with published ones, is
+`--data mnist --binarization stochastic --test-split test`, which ends with the importance-weighted
+bound. Running the same command again continues where it stopped.
+"""
+
+import json
+from pathlib import Path
+
+import common
+import keras
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
+    model.add_argument("--latent-dim", type=int, default=32)
+    model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
+    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
+    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
+    model.add_argument("--binarization", help="bernoulli: stochastic, or a threshold in (0, 1)")
+    model.add_argument("--deviation", default="shared", help="gaussian: shared, predicted, number")
+    model.add_argument("--beta", type=float, default=1.0, help="weight of the KL divergence")
+    model.add_argument("--free-bits", type=float, default=0.0, help="nats of each latent unit")
+    model.add_argument("--warm-up", type=int, default=0, help="steps until beta is reached")
+
+    test = parser.add_argument_group("test")
+    test.add_argument("--test-split", help="its likelihood is written at the end")
+    test.add_argument("--test-images", type=int, help="the first so many; None: all")
+    test.add_argument("--samples", type=int, default=500, help="of the importance-weighted bound")
+
+    training = common.add_training(parser, learning_rate=1e-3)
+    common.add_schedule(training)
+    common.add_output(parser, "runs/vae")
+    return parser.parse_args()
+
+
+def number(text):
+    """A float where the text is one, else the text."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def likelihood(args):
+    if args.likelihood == "bernoulli":
+        return kg.losses.Bernoulli(number(args.binarization))
+    if args.likelihood == "gaussian":
+        return kg.losses.Gaussian(number(args.deviation))
+    return kg.losses.get_likelihood(args.likelihood)
+
+
+def build(args, source, num_classes, steps):
+    observed = likelihood(args)
+    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
+    output = {"parameters": observed.parameters, "shared": observed.shared}
+    if args.network == "dense":
+        encoder, decoder = (
+            kg.networks.autoencoder.dense_encoder,
+            kg.networks.autoencoder.dense_decoder,
+        )
+        there, back = {"hidden": args.hidden}, {"hidden": args.hidden[::-1]}
+    else:
+        encoder, decoder = kg.networks.autoencoder.encoder, kg.networks.autoencoder.decoder
+        there = back = {"width": args.width, "blocks": args.blocks}
+    shape = source.image_shape
+    model = kg.models.VAE(
+        shape,
+        num_classes,
+        encoder(shape, seed=2 * args.seed, **there, **shared),
+        decoder(shape, seed=2 * args.seed + 1, **back, **shared, **output),
+        likelihood=observed,
+        beta=args.beta,
+        free_bits=args.free_bits,
+        warm_up=args.warm_up,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    return model
+
+
+def active_units(source):
+    return [kg.callbacks.ActiveUnits(*source.take(min(500, len(source)), seed=0))]
+
+
+def write_likelihood(args):
+    """The importance-weighted bound of the test images, as JSON beside the model."""
+    size = args.image_size and (args.image_size[0], args.image_size[-1])
+    source = kg.data.load(
+        args.data, args.test_split, image_size=size, channels=args.channels, data_dir=args.data_dir
+    )
+    model = keras.saving.load_model(f"{args.run_dir}/model.keras")
+    pictures, labels = source.take(args.test_images or len(source))
+    if not model.num_classes:
+        labels = None
+    found = model.log_likelihood(pictures, labels, samples=args.samples)
+    report = {
+        "nats": -found["log_likelihood"].mean(),
+        "standard_error": found["log_likelihood"].std() / len(pictures) ** 0.5,
+        "bits_per_dimension": found["bits_per_dimension"].mean(),
+        "images": len(pictures),
+        "split": args.test_split,
+        "samples": args.samples,
+        "likelihood": {"name": args.likelihood, **model.likelihood.get_config()},
+        "active_units": int(model.active_units(pictures, labels).sum()),
+    }
+    Path(args.run_dir, "likelihood.json").write_text(json.dumps(report, indent=1))
+    print(json.dumps(report))
+
+
+def main():
+    args = arguments()
+    common.train(args, build, active_units)
+    if args.test_split:
+        write_likelihood(args)
+
+
+if __name__ == "__main__":
+    main()
