@@ -32,10 +32,9 @@ def moments(sums):
 
 def transformed(noise, sums, labels=None):
     """Standard normal noise [batch, d] as draws of the distributions of the labels, [batch, d]."""
-    mean, covariance = moments(sums)
-    size = tf.linalg.trace(covariance) / covariance.shape[-1]
-    identity = tf.eye(covariance.shape[-1], batch_shape=[1])
-    root = tf.linalg.cholesky(covariance + (JITTER * size + 1e-12)[:, None, None] * identity)
     if labels is None:
         labels = tf.zeros_like(noise[:, 0], tf.int32)
-    return tf.gather(mean, labels) + tf.linalg.matvec(tf.gather(root, labels), noise)
+    mean, covariance = moments(tf.gather(sums, labels))
+    variance = tf.linalg.trace(covariance) / covariance.shape[-1]
+    jitter = (JITTER * variance + 1e-12)[:, None, None] * tf.eye(covariance.shape[-1])
+    return mean + tf.linalg.matvec(tf.linalg.cholesky(covariance + jitter), noise)

@@ -20,7 +20,8 @@ class ImportanceBound:
 
         One sample is the evidence lower bound; more come closer to log p(x), which they never
         exceed on average. What is likely is what the likelihood observes: an image binarized or
-        dequantized at random is drawn once, from its seed.
+        dequantized at random is drawn once, from its seed. Of grey images that a Bernoulli
+        likelihood does not binarize it is a bound of nothing; see `keras_gen.losses.Bernoulli`.
 
         Args:
             pictures: uint8 [n, h, w, c].
