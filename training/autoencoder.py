@@ -12,12 +12,7 @@ def arguments():
     parser = common.parser(__doc__)
     common.add_data(parser)
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
-    model.add_argument("--latent-dim", type=int, default=32)
-    model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
-    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
-    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    model = add_networks(parser)
     model.add_argument("--loss", choices=kg.losses.RECONSTRUCTION_LOSSES, default="squared_error")
 
     training = common.add_training(parser, learning_rate=1e-3)
@@ -26,22 +21,39 @@ def arguments():
     return parser.parse_args()
 
 
-def build(args, source, num_classes, steps):
-    shape, shared = source.image_shape, {"latent_dim": args.latent_dim, "num_classes": num_classes}
+def add_networks(parser):
+    """Flags of `networks`; returns the group for more of them."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
+    model.add_argument("--latent-dim", type=int, default=32)
+    model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
+    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
+    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    return model
+
+
+def networks(args, shape, num_classes, parameters, output):
+    """An encoder of so many parameters for each latent unit, and a decoder of this output."""
+    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
+    module = kg.networks.autoencoder
     if args.network == "dense":
-        encoder, decoder = (
-            kg.networks.autoencoder.dense_encoder,
-            kg.networks.autoencoder.dense_decoder,
-        )
+        encoder, decoder = module.dense_encoder, module.dense_decoder
         there, back = {"hidden": args.hidden}, {"hidden": args.hidden[::-1]}
     else:
-        encoder, decoder = kg.networks.autoencoder.encoder, kg.networks.autoencoder.decoder
+        encoder, decoder = module.encoder, module.decoder
         there = back = {"width": args.width, "blocks": args.blocks}
+    return (
+        encoder(shape, parameters=parameters, seed=2 * args.seed, **there, **shared),
+        decoder(shape, seed=2 * args.seed + 1, **back, **shared, **output),
+    )
+
+
+def build(args, source, num_classes, steps):
+    shape = source.image_shape
     model = kg.models.Autoencoder(
         shape,
         num_classes,
-        encoder(shape, parameters=1, seed=2 * args.seed, **there, **shared),
-        decoder(shape, activation="tanh", seed=2 * args.seed + 1, **back, **shared),
+        *networks(args, shape, num_classes, 1, {"activation": "tanh"}),
         loss=args.loss,
         seed=args.seed,
         ema=args.ema,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import common
 import keras
+from autoencoder import add_networks, networks
 
 import keras_gen as kg
 
@@ -18,12 +19,7 @@ def arguments():
     parser = common.parser(__doc__)
     common.add_data(parser)
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
-    model.add_argument("--latent-dim", type=int, default=32)
-    model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
-    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
-    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    model = add_networks(parser)
     model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
     model.add_argument("--binarization", help="bernoulli: stochastic, or a threshold in (0, 1)")
     model.add_argument("--deviation", default="shared", help="gaussian: shared, predicted, number")
@@ -39,7 +35,10 @@ def arguments():
     training = common.add_training(parser, learning_rate=1e-3)
     common.add_schedule(training)
     common.add_output(parser, "runs/vae")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.binarization and args.likelihood != "bernoulli":
+        parser.error(f"--binarization is Bernoulli's. Received: --likelihood {args.likelihood}")
+    return args
 
 
 def number(text):
@@ -60,23 +59,12 @@ def likelihood(args):
 
 def build(args, source, num_classes, steps):
     observed = likelihood(args)
-    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
     output = {"parameters": observed.parameters, "shared": observed.shared}
-    if args.network == "dense":
-        encoder, decoder = (
-            kg.networks.autoencoder.dense_encoder,
-            kg.networks.autoencoder.dense_decoder,
-        )
-        there, back = {"hidden": args.hidden}, {"hidden": args.hidden[::-1]}
-    else:
-        encoder, decoder = kg.networks.autoencoder.encoder, kg.networks.autoencoder.decoder
-        there = back = {"width": args.width, "blocks": args.blocks}
     shape = source.image_shape
     model = kg.models.VAE(
         shape,
         num_classes,
-        encoder(shape, seed=2 * args.seed, **there, **shared),
-        decoder(shape, seed=2 * args.seed + 1, **back, **shared, **output),
+        *networks(args, shape, num_classes, 2, output),
         likelihood=observed,
         beta=args.beta,
         free_bits=args.free_bits,

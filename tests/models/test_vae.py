@@ -346,6 +346,27 @@ def test_a_collapse_is_warned_of():
         one_step(free, batch)
 
 
+def test_only_the_averages_are_asked(pictures):
+    images, labels = pictures
+    model = vae(SHAPE, 10)
+
+    def answers():
+        mean, log_variance = model.encode(images, labels)
+        bound = model.log_likelihood(images, labels, samples=2)["log_likelihood"]
+        made = model.reconstruct(images, labels), model.generate(3, 1)
+        return mean, log_variance, bound, *made
+
+    before = answers()
+    for network in (model.encoder, model.decoder):
+        network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    for a, b in zip(before, answers()):
+        np.testing.assert_array_equal(a, b)
+    for network in (model.averaged_encoder, model.averaged_decoder):
+        network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    for a, b in zip(before, answers()):
+        assert (a != b).any()
+
+
 def test_generated_images_are_decoded_from_the_prior(trained):
     seeds = np.arange(4)
     latents = kg.randomness.row_normal(seeds, [8])
