@@ -13,6 +13,8 @@ import keras_gen as kg
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
+    "autoencoder.py": ["--network", "dense", "--hidden", "16"],
+    "vae.py": ["--width", "8"],
     "gan.py": ["--network", "mlp", "--hidden", "16"],
     "diffusion.py": ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"],
     "pixelcnn.py": ["--levels", "4", "--width", "8", "--blocks", "1"],
@@ -34,6 +36,21 @@ def test_a_script_leaves_pictures_logs_model_and_export(script, tmp_path):
     assert list((run / "logs").rglob("events*"))
     assert len(json.loads((run / "metrics.json").read_text())["loss"]) == 1
     assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_a_vae_of_binary_images_reports_its_likelihood(tmp_path):
+    command = [sys.executable, str(ROOT / "training" / "vae.py"), "--data", "digits"]
+    command += ["--network", "dense", "--hidden", "16", "--binarization", "0.33", "--warm-up", "2"]
+    command += ["--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8", "--latent-dim", "2"]
+    command += ["--test-split", "test", "--samples", "60", "--run-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "likelihood.json").read_text())
+    assert 10 < report["nats"] < 100
+    assert report["bits_per_dimension"] == pytest.approx(report["nats"] / 64 / 0.6931472)
+    assert report["likelihood"] == {"name": "bernoulli", "binarization": 0.33}
+    assert "active_units" in json.loads((tmp_path / "metrics.json").read_text())
 
 
 @pytest.mark.slow

@@ -90,13 +90,14 @@ def add_output(to, run_dir):
     output.add_argument("--gif", action="store_true", help="an animation of the training")
 
 
-def train(args, build):
+def train(args, build, more_callbacks=None):
     """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
 
     Args:
         args: of the parser.
         build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
             many steps the training will take.
+        more_callbacks: function (source) -> list of callbacks of this family alone, or None.
     """
     strategy = {
         "none": contextlib.nullcontext,
@@ -129,6 +130,8 @@ def train(args, build):
         callbacks.insert(0, keras.callbacks.TensorBoard(f"{args.run_dir}/logs"))
     if args.export_dir:
         callbacks.append(kg.callbacks.ExportSavedModel(args.export_dir))
+    if more_callbacks:
+        callbacks = [*more_callbacks(source), *callbacks]
     history = model.fit(
         batches, epochs=epochs, steps_per_epoch=args.steps_per_epoch, callbacks=callbacks
     )

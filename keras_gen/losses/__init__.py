@@ -1,4 +1,4 @@
-"""Losses: small strategy objects that know nothing of networks."""
+"""Losses and likelihoods: small objects and functions that know nothing of networks."""
 
 from keras_gen.losses.adversarial import (
     ADVERSARIAL_LOSSES,
@@ -11,6 +11,14 @@ from keras_gen.losses.adversarial import (
     Wasserstein,
     get_adversarial_loss,
 )
+from keras_gen.losses.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    get_likelihood,
+)
 from keras_gen.losses.penalties import R1, R2, GradientPenalty, Penalty
 from keras_gen.losses.pixel_likelihoods import (
     PIXEL_LIKELIHOODS,
@@ -18,4 +26,11 @@ from keras_gen.losses.pixel_likelihoods import (
     LogisticMixture,
     PixelLikelihood,
     get_pixel_likelihood,
+)
+from keras_gen.losses.reconstruction import (
+    RECONSTRUCTION_LOSSES,
+    absolute_error,
+    cross_entropy,
+    get_reconstruction_loss,
+    squared_error,
 )

@@ -108,11 +108,12 @@ def generator(
         activation="tanh",
         dtype="float32",
     )
-    image = _crop(x, image_shape)
+    image = crop(x, image_shape)
     return keras.Model(taken if num_classes else latent, image, name="dcgan_generator")
 
 
-def _crop(x, image_shape):
+def crop(x, image_shape):
+    """Feature maps cut to the sides of an image, as much at either end."""
     rows, columns = x.shape[1] - image_shape[0], x.shape[2] - image_shape[1]
     if rows == columns == 0:
         return x

@@ -172,7 +172,44 @@ def pixelcnn(name, labelled, weighted=None, learning_rate=4e-3, **kwargs):
     )
 
 
+def autoencoder(image_shape, num_classes, **kwargs):
+    own = {"hidden": (32,), "num_classes": num_classes}
+    return models.Autoencoder(
+        image_shape,
+        num_classes,
+        encoder=networks.autoencoder.dense_encoder(image_shape, 8, parameters=1, **own),
+        decoder=networks.autoencoder.dense_decoder(
+            image_shape, 8, activation="tanh", seed=1, **own
+        ),
+        ema=0.9,
+        **kwargs,
+    )
+
+
+def vae(image_shape, num_classes, **kwargs):
+    own = {"width": 8, "hidden": 32, "num_classes": num_classes}
+    return models.VAE(
+        image_shape,
+        num_classes,
+        encoder=networks.autoencoder.encoder(image_shape, 8, **own),
+        decoder=networks.autoencoder.decoder(image_shape, 8, seed=1, **own),
+        ema=0.9,
+        **kwargs,
+    )
+
+
 CASES = [
+    Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
+    Case(
+        "vae",
+        vae,
+        labelled=True,
+        progress=pixel_distance,
+        weighted={
+            "beta": lambda w: {"beta": w},
+            "free bits": lambda w: {"free_bits": w / 100},
+        },
+    ),
     diffusion("rectified_flow", labelled=True, steps=4),
     diffusion(
         "ddpm",

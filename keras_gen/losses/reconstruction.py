@@ -1,0 +1,44 @@
+"""How far a reconstruction is from its image: functions of both, the mean over pixels and channels.
+
+Both are float32 [batch, height, width, channels] in [-1, 1]; the result is float32 [batch].
+"""
+
+import tensorflow as tf
+
+from keras_gen.strategies import resolve_function
+
+
+def squared_error(images, reconstructions):
+    """(x - y)²."""
+    return tf.reduce_mean(tf.square(images - reconstructions), [1, 2, 3])
+
+
+def absolute_error(images, reconstructions):
+    """|x - y|, whose best guess is the median: sharper edges, and less said of rare pixels."""
+    return tf.reduce_mean(tf.abs(images - reconstructions), [1, 2, 3])
+
+
+def cross_entropy(images, reconstructions, least=1e-5):
+    """-p log q - (1 - p) log(1 - q), p = (x + 1) / 2 and q = (y + 1) / 2 being shares of white.
+
+    `least` is the distance that q keeps from 0 and 1.
+    """
+    p = (images + 1) / 2
+    q = tf.clip_by_value((reconstructions + 1) / 2, least, 1 - least)
+    return -tf.reduce_mean(p * tf.math.log(q) + (1 - p) * tf.math.log1p(-q), [1, 2, 3])
+
+
+RECONSTRUCTION_LOSSES = {
+    "squared_error": squared_error,
+    "absolute_error": absolute_error,
+    "cross_entropy": cross_entropy,
+}
+
+
+def get_reconstruction_loss(identifier):
+    """A function from its name or from a function, which is returned as it is.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    return resolve_function(identifier, RECONSTRUCTION_LOSSES, "loss")

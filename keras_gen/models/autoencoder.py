@@ -1,0 +1,155 @@
+"""Autoencoders (Hinton and Salakhutdinov 2006): images through a narrow latent and back."""
+
+import keras
+import tensorflow as tf
+
+from keras_gen import losses, randomness
+from keras_gen.models import gaussian_fit
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.latents import Latents
+from keras_gen.networks import inputs
+
+FIT_DECAY = 0.999  # of the distribution of the latents, per training step
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Autoencoder(Latents, GenerativeModel):
+    """An encoder and a decoder that are trained to give each image back.
+
+    An autoencoder knows no distribution of its latents. So that it can `generate` all the same, it
+    follows the mean and the covariance of the latents that it meets in training, of each class
+    apart, and draws from the normal distribution that has them. Where latents are distributed
+    otherwise, images are poor: a `VAE` is made to generate.
+
+    Example:
+
+    ```python
+    source = kg.data.load("mnist")
+    model = kg.models.Autoencoder(source.image_shape, num_classes=source.num_classes)
+    model.compile()
+    model.fit(source.batches(128), epochs=10)
+    pictures, labels = source.take(16)
+    latents = model.encode(pictures, labels)
+    again = model.decode(latents, labels)
+    ```
+
+    Args:
+        image_shape: (height, width, channels).
+        num_classes: number of classes; None for a model without labels.
+        encoder: Functional model: images float32 [batch, h, w, c] in [-1, 1] (and label int32
+            [batch] with classes) -> latent float32 [batch, latent_dim]. None:
+            `networks.autoencoder.encoder`.
+        decoder: Functional model: latent (and label) -> images float32 [batch, h, w, c] in [-1, 1],
+            such as any GAN's generator. None: `networks.autoencoder.decoder`.
+        latent_dim: units of the latent; None: those of the given networks, or 32.
+        loss: "squared_error", "absolute_error" or "cross_entropy"; see `keras_gen.losses`.
+        seed, ema: as in `GenerativeModel`.
+
+    Raises:
+        ValueError: when the loss is unknown, or the networks do not fit the image shape, the
+            classes or one another.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        num_classes=None,
+        encoder=None,
+        decoder=None,
+        latent_dim=None,
+        loss="squared_error",
+        **kwargs,
+    ):
+        super().__init__(image_shape, num_classes, **kwargs)
+        if callable(loss):
+            raise ValueError(
+                f"`loss` must be a name, as it is saved with the model. Received: loss={loss!r}"
+            )
+        self.loss_name = loss
+        self.loss_function = losses.get_reconstruction_loss(loss)
+        self.use_networks(encoder, decoder, latent_dim, 1, {"parameters": 1, "activation": "tanh"})
+        # see `gaussian_fit`; each replica gives its share of the sums
+        self.kinds = self.num_classes or 1
+        self.latent_sums = self.add_weight(
+            name="latent_sums",
+            shape=(self.kinds, 1 + self.latent_dim, 1 + self.latent_dim),
+            dtype="float32",
+            initializer=lambda shape, dtype: gaussian_fit.first_sums(shape[0], shape[1] - 1),
+            trainable=False,
+            aggregation="mean",
+        )
+        self.built = True
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "latent_dim": self.latent_dim,
+            "loss": self.loss_name,
+        }
+
+    def compile(self, optimizer=None, **kwargs):
+        """Sets the optimizer.
+
+        Args:
+            optimizer: None: Adam, rate 1e-3.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
+                `GenerativeModel.compile`.
+        """
+        optimizer = optimizer or keras.optimizers.Adam(1e-3)
+        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
+
+    # Training
+
+    @property
+    def loss_names(self):
+        return ["loss"]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        key = self.step_key(training)
+        with randomness.scope(randomness.key(key, "encoder")):
+            latent = inputs.call(self.encoder, x, y, training)
+        if training:
+            self._follow(tf.stop_gradient(latent), y)
+        with randomness.scope(randomness.key(key, "decoder")):
+            made = inputs.call(self.decoder, latent, y, training)
+        return {"loss": self.loss_function(x, made)}
+
+    def _follow(self, latents, labels):
+        """Moves the distribution of the latents towards those of a batch."""
+        steps = tf.cast(self.step.value, tf.float32)
+        decay = tf.minimum(FIT_DECAY, (1 + steps) / (10 + steps))
+        sums = gaussian_fit.sums_of(latents, labels, self.kinds)
+        sums *= self.distribute_strategy.num_replicas_in_sync
+        self.latent_sums.assign(decay * self.latent_sums.value + sums)
+
+    # Latents
+
+    def encode_step(self, x, label=None):
+        return inputs.call(self.averaged_encoder, x, label)
+
+    def decode_step(self, latent, label=None):
+        return inputs.call(self.averaged_decoder, latent, label)
+
+    def named_codes(self, codes):
+        return {"latent": codes}
+
+    def latents_of(self, noise, label=None):
+        return gaussian_fit.transformed(noise, self.latent_sums.value, label)
+
+    def encode(self, pictures, labels=None, batch_size=1024):
+        """Latents of pictures, with the averaged encoder.
+
+        Args:
+            pictures: uint8 [n, h, w, c].
+            labels: class of the pictures, an int or an integer array [n]; for models with classes.
+            batch_size: pictures in memory of the accelerator at a time; changes no result.
+
+        Returns:
+            NumPy float32 [n, latent_dim].
+
+        Raises:
+            ValueError: when the pictures or the labels do not fit the model.
+        """
+        return self.codes(pictures, labels, batch_size)

@@ -1,0 +1,224 @@
+"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014)."""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import losses, randomness
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.latents import Latents
+from keras_gen.models.vae_likelihood import ImportanceBound
+from keras_gen.networks import inputs
+
+LOG_VARIANCES = (-20.0, 20.0)  # further away they are cut, so that no exponential overflows
+COLLAPSED = 0.01  # nats for each latent unit
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class VAE(ImportanceBound, Latents, GenerativeModel):
+    """A variational autoencoder: a decoder of normal latents, and an encoder that infers them.
+
+    Example:
+
+    ```python
+    source = kg.data.load("mnist")
+    model = kg.models.VAE(source.image_shape, num_classes=source.num_classes)
+    model.compile()
+    model.fit(source.batches(128), epochs=10)
+    images = model.generate(16, labels=3, seed=0)
+    pictures, labels = source.take(16)
+    mean, log_variance = model.encode(pictures, labels)
+    nats = model.log_likelihood(pictures, labels, samples=500)["log_likelihood"]
+    ```
+
+    With q(z | x) = N(mean, variance) of the encoder and p(z) = N(0, 1), training minimizes
+
+        reconstruction + beta * kl,   reconstruction = -log p(x | z),   kl = KL(q(z | x) || p(z)),
+
+    one draw of z for each image: for beta 1 the negative evidence lower bound. `reconstruction` and
+    `kl` are reported in nats an image; `loss` is their weighted total divided by the number of
+    pixels and channels, so that learning rates and float16 do not care for the size of images.
+    `generate`, `decode` and `reconstruct` give the expected image of a latent, without the noise
+    that the likelihood has for each pixel.
+
+    Args:
+        image_shape: (height, width, channels).
+        num_classes: number of classes; None for a model without labels.
+        encoder: Functional model: images float32 [batch, h, w, c] in [-1, 1] (and label int32
+            [batch] with classes) -> float32 [batch, 2 latent_dim], all means, then all
+            log-variances. None: `networks.autoencoder.encoder`.
+        decoder: Functional model: latent float32 [batch, latent_dim] (and label) -> float32
+            [batch, h, w, p c], the p parameters of the likelihood. None:
+            `networks.autoencoder.decoder`.
+        latent_dim: units of the latent; None: those of the given networks, or 32.
+        likelihood: "bernoulli", "gaussian", "discretized_logistic" or a
+            `keras_gen.losses.Likelihood`.
+        beta: weight of the KL divergence (beta-VAE, Higgins et al. 2017).
+        free_bits: nats of each latent unit that cost nothing, whatever they say: the KL divergence
+            of a unit counts as max(free_bits, kl) (Kingma et al. 2016, eq. 15, but for each image
+            rather than for a batch's mean, so that replicas need not ask one another).
+        warm_up: training steps over which the weight of the KL divergence rises from 0 to `beta`
+            (Bowman et al. 2016).
+        seed, ema: as in `GenerativeModel`.
+
+    Raises:
+        ValueError: when an argument is unknown or out of range, or the networks do not fit the
+            image shape, the classes or one another.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        num_classes=None,
+        encoder=None,
+        decoder=None,
+        latent_dim=None,
+        likelihood="bernoulli",
+        beta=1.0,
+        free_bits=0.0,
+        warm_up=0,
+        **kwargs,
+    ):
+        super().__init__(image_shape, num_classes, **kwargs)
+        weights = {"beta": beta, "free_bits": free_bits, "warm_up": warm_up}
+        for name, value in weights.items():
+            if not value >= 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
+        self.beta, self.free_bits, self.warm_up = float(beta), float(free_bits), int(warm_up)
+        self.likelihood = losses.get_likelihood(likelihood)
+        output = {"parameters": self.likelihood.parameters, "shared": self.likelihood.shared}
+        self.use_networks(encoder, decoder, latent_dim, 2, output)
+        self.built = True
+
+    def get_config(self):
+        serialized = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialized(self.encoder),
+            "decoder": serialized(self.decoder),
+            "latent_dim": self.latent_dim,
+            "likelihood": serialized(self.likelihood),
+            "beta": self.beta,
+            "free_bits": self.free_bits,
+            "warm_up": self.warm_up,
+        }
+
+    def compile(self, optimizer=None, **kwargs):
+        """Sets the optimizer.
+
+        Args:
+            optimizer: None: Adam, rate 1e-3.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
+                `GenerativeModel.compile`.
+        """
+        optimizer = optimizer or keras.optimizers.Adam(1e-3)
+        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
+
+    # Training
+
+    @property
+    def loss_names(self):
+        return ["loss", "reconstruction", "kl"]
+
+    def fit(self, *args, **kwargs):
+        """As `GenerativeModel.fit`; warns at the end when the posterior has collapsed.
+
+        That is: the mean KL divergence of the last epoch is below 0.01 nats for each latent unit,
+        so that latents say next to nothing of their images.
+        """
+        history = super().fit(*args, **kwargs)
+        kl = history.history.get("kl", [])
+        if kl and kl[-1] < COLLAPSED * self.latent_dim:
+            warnings.warn(
+                f"The posterior of {self.name!r} has collapsed: the latents say {kl[-1]:.3g} nats "
+                f"of an image, below {COLLAPSED} for each of {self.latent_dim} units. A warm-up of "
+                "the KL divergence, free bits, a smaller beta or a weaker decoder may help.",
+                stacklevel=2,
+            )
+        return history
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        key = self.step_key(training)
+        x = self.likelihood.observed(x, randomness.key(key, "observed"))
+        with randomness.scope(randomness.key(key, "encoder")):
+            mean, log_variance = self.posterior(self.encoder, x, y, training)
+        noise = randomness.normal([tf.shape(x)[0], self.latent_dim], randomness.key(key, "latent"))
+        with randomness.scope(randomness.key(key, "decoder")):
+            latent = mean + tf.exp(log_variance / 2) * noise
+            parameters = inputs.call(self.decoder, latent, y, training)
+        reconstruction = -self.likelihood.log_prob(x, parameters)
+        divergence = kl_divergence(mean, log_variance)
+        counted = tf.reduce_sum(tf.maximum(divergence, self.free_bits), 1)
+        total = reconstruction + self.kl_weight(training) * counted
+        return {
+            "loss": total / np.prod(self.image_shape),
+            "reconstruction": reconstruction,
+            "kl": tf.reduce_sum(divergence, 1),
+        }
+
+    def kl_weight(self, training=True):
+        """`beta`, or in training the part of it that the warm-up has reached."""
+        if not (training and self.warm_up):
+            return self.beta
+        return self.beta * tf.minimum(tf.cast(self.step.value, tf.float32) / self.warm_up, 1)
+
+    @staticmethod
+    def posterior(encoder, x, label=None, training=False):
+        """Mean and log-variance of q(z | x) by an encoder, float32 [batch, latent_dim] each."""
+        mean, log_variance = tf.split(inputs.call(encoder, x, label, training), 2, axis=1)
+        return mean, tf.clip_by_value(log_variance, *LOG_VARIANCES)
+
+    # Latents
+
+    def encode_step(self, x, label=None):
+        x = self.likelihood.observed(x)
+        return tf.concat(self.posterior(self.averaged_encoder, x, label), 1)
+
+    def decode_step(self, latent, label=None):
+        return self.likelihood.mean(inputs.call(self.averaged_decoder, latent, label))
+
+    def named_codes(self, codes):
+        mean, log_variance = tf.split(codes, 2, axis=1)
+        return {"mean": mean, "log_variance": log_variance}
+
+    def latents_of(self, noise, label=None):
+        return noise  # the prior is the standard normal distribution, of every class
+
+    def encode(self, pictures, labels=None, batch_size=1024):
+        """The posterior of pictures, with the averaged encoder.
+
+        Pictures are taken as they are where training binarizes or dequantizes at random; where it
+        binarizes by a threshold, so does this.
+
+        Args:
+            pictures: uint8 [n, h, w, c].
+            labels: class of the pictures, an int or an integer array [n]; for models with classes.
+            batch_size: pictures in memory of the accelerator at a time; changes no result.
+
+        Returns:
+            (mean, log_variance), NumPy float32 [n, latent_dim] each.
+
+        Raises:
+            ValueError: when the pictures or the labels do not fit the model.
+        """
+        return tuple(np.split(self.codes(pictures, labels, batch_size), 2, axis=1))
+
+    def active_units(self, pictures, labels=None, least=0.01, batch_size=1024):
+        """Which latent units say something of pictures (Burda et al. 2016, section 5.2).
+
+        Args:
+            pictures, labels, batch_size: as in `encode`; at least two pictures, better hundreds.
+            least: a unit is active where the variance of its mean over the pictures is above this.
+
+        Returns:
+            NumPy bool [latent_dim].
+        """
+        mean, _ = self.encode(pictures, labels, batch_size)
+        return mean.var(axis=0) > least
+
+
+def kl_divergence(mean, log_variance):
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each unit, nats, shaped as they are."""
+    return (tf.square(mean) + tf.exp(log_variance) - log_variance - 1) / 2

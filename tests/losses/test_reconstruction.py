@@ -1,0 +1,31 @@
+"""The reconstruction losses against their formulas."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_gen import losses
+
+IMAGES, MADE = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3, 5, 2)).astype("float32")
+
+
+def test_errors_are_means_over_pixels_of_each_image():
+    for name, power in (("squared_error", 2), ("absolute_error", 1)):
+        expected = (np.abs(IMAGES - MADE) ** power).mean((1, 2, 3))
+        found = losses.get_reconstruction_loss(name)(IMAGES, MADE)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_cross_entropy_is_least_at_the_image_and_finite_at_its_opposite():
+    least = losses.cross_entropy(IMAGES, IMAGES)
+    p = (IMAGES + 1) / 2
+    expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean((1, 2, 3))
+    np.testing.assert_allclose(least, expected, rtol=1e-3)
+    assert (least.numpy() < losses.cross_entropy(IMAGES, MADE).numpy()).all()
+    black = -tf.ones([1, 2, 2, 1])
+    assert 5 < losses.cross_entropy(black, -black)[0] < 20
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(ValueError, match="loss='mse'"):
+        losses.get_reconstruction_loss("mse")

@@ -1,0 +1,66 @@
+"""Trains an autoencoder: `python training/autoencoder.py --data mnist --network dense`.
+
+Running the same command again continues where it stopped.
+"""
+
+import common
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+
+    model = add_networks(parser)
+    model.add_argument("--loss", choices=kg.losses.RECONSTRUCTION_LOSSES, default="squared_error")
+
+    training = common.add_training(parser, learning_rate=1e-3)
+    common.add_schedule(training)
+    common.add_output(parser, "runs/autoencoder")
+    return parser.parse_args()
+
+
+def add_networks(parser):
+    """Flags of `networks`; returns the group for more of them."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
+    model.add_argument("--latent-dim", type=int, default=32)
+    model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
+    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
+    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    return model
+
+
+def networks(args, shape, num_classes, parameters, output):
+    """An encoder of so many parameters for each latent unit, and a decoder of this output."""
+    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
+    module = kg.networks.autoencoder
+    if args.network == "dense":
+        encoder, decoder = module.dense_encoder, module.dense_decoder
+        there, back = {"hidden": args.hidden}, {"hidden": args.hidden[::-1]}
+    else:
+        encoder, decoder = module.encoder, module.decoder
+        there = back = {"width": args.width, "blocks": args.blocks}
+    return (
+        encoder(shape, parameters=parameters, seed=2 * args.seed, **there, **shared),
+        decoder(shape, seed=2 * args.seed + 1, **back, **shared, **output),
+    )
+
+
+def build(args, source, num_classes, steps):
+    shape = source.image_shape
+    model = kg.models.Autoencoder(
+        shape,
+        num_classes,
+        *networks(args, shape, num_classes, 1, {"activation": "tanh"}),
+        loss=args.loss,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    return model
+
+
+if __name__ == "__main__":
+    common.train(arguments(), build)

@@ -1,0 +1,116 @@
+"""Trains a variational autoencoder: `python training/vae.py --data mnist`.
+
+A beta-VAE is `--beta 4`; binary MNIST, whose likelihood can be compared with published ones, is
+`--data mnist --binarization stochastic --test-split test`, which ends with the importance-weighted
+bound. Running the same command again continues where it stopped.
+"""
+
+import json
+from pathlib import Path
+
+import common
+import keras
+from autoencoder import add_networks, networks
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+
+    model = add_networks(parser)
+    model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
+    model.add_argument("--binarization", help="bernoulli: stochastic, or a threshold in (0, 1)")
+    model.add_argument("--deviation", default="shared", help="gaussian: shared, predicted, number")
+    model.add_argument("--beta", type=float, default=1.0, help="weight of the KL divergence")
+    model.add_argument("--free-bits", type=float, default=0.0, help="nats of each latent unit")
+    model.add_argument("--warm-up", type=int, default=0, help="steps until beta is reached")
+
+    test = parser.add_argument_group("test")
+    test.add_argument("--test-split", help="its likelihood is written at the end")
+    test.add_argument("--test-images", type=int, help="the first so many; None: all")
+    test.add_argument("--samples", type=int, default=500, help="of the importance-weighted bound")
+
+    training = common.add_training(parser, learning_rate=1e-3)
+    common.add_schedule(training)
+    common.add_output(parser, "runs/vae")
+    args = parser.parse_args()
+    if args.binarization and args.likelihood != "bernoulli":
+        parser.error(f"--binarization is Bernoulli's. Received: --likelihood {args.likelihood}")
+    return args
+
+
+def number(text):
+    """A float where the text is one, else the text."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def likelihood(args):
+    if args.likelihood == "bernoulli":
+        return kg.losses.Bernoulli(number(args.binarization))
+    if args.likelihood == "gaussian":
+        return kg.losses.Gaussian(number(args.deviation))
+    return kg.losses.get_likelihood(args.likelihood)
+
+
+def build(args, source, num_classes, steps):
+    observed = likelihood(args)
+    output = {"parameters": observed.parameters, "shared": observed.shared}
+    shape = source.image_shape
+    model = kg.models.VAE(
+        shape,
+        num_classes,
+        *networks(args, shape, num_classes, 2, output),
+        likelihood=observed,
+        beta=args.beta,
+        free_bits=args.free_bits,
+        warm_up=args.warm_up,
+        seed=args.seed,
+        ema=args.ema,
+    )
+    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    return model
+
+
+def active_units(source):
+    return [kg.callbacks.ActiveUnits(*source.take(min(500, len(source)), seed=0))]
+
+
+def write_likelihood(args):
+    """The importance-weighted bound of the test images, as JSON beside the model."""
+    size = args.image_size and (args.image_size[0], args.image_size[-1])
+    source = kg.data.load(
+        args.data, args.test_split, image_size=size, channels=args.channels, data_dir=args.data_dir
+    )
+    model = keras.saving.load_model(f"{args.run_dir}/model.keras")
+    pictures, labels = source.take(args.test_images or len(source))
+    if not model.num_classes:
+        labels = None
+    found = model.log_likelihood(pictures, labels, samples=args.samples)
+    report = {
+        "nats": -found["log_likelihood"].mean(),
+        "standard_error": found["log_likelihood"].std() / len(pictures) ** 0.5,
+        "bits_per_dimension": found["bits_per_dimension"].mean(),
+        "images": len(pictures),
+        "split": args.test_split,
+        "samples": args.samples,
+        "likelihood": {"name": args.likelihood, **model.likelihood.get_config()},
+        "active_units": int(model.active_units(pictures, labels).sum()),
+    }
+    Path(args.run_dir, "likelihood.json").write_text(json.dumps(report, indent=1))
+    print(json.dumps(report))
+
+
+def main():
+    args = arguments()
+    common.train(args, build, active_units)
+    if args.test_split:
+        write_likelihood(args)
+
+
+if __name__ == "__main__":
+    main()
