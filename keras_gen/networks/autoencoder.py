@@ -193,6 +193,94 @@ def decoder(
     )
 
 
+def spatial_encoder(
+    image_shape,
+    latent_shape,
+    width=32,
+    blocks=1,
+    parameters=2,
+    seed=0,
+):
+    """Images to latents that are small images, as for diffusion in latents.
+
+    As `encoder`, but without dense layers: each position of the latent sees its own part of the
+    image.
+
+    Args:
+        image_shape: (height, width, channels).
+        latent_shape: (height, width, channels); both sides of the image are the same power of two
+            times those of the latent, which has height * width * channels units.
+        width: channels of the first feature map.
+        blocks: residual blocks at each size.
+        parameters: numbers for each unit of the latent.
+        seed: int, of the initial weights.
+
+    Returns:
+        Functional model: images float32 [batch, height, width, channels] in [-1, 1] -> float32
+        [batch, parameters * units].
+
+    Raises:
+        ValueError: when the sides do not fit.
+    """
+    net = _Builder(Initializers(seed))
+    image = keras.Input(image_shape, name="image")
+    x = net.conv(image, width, "stem")
+    for i in range(_halvings_between(image_shape, latent_shape)):
+        x = net.conv(net.blocks(x, blocks, f"down_{i}"), width * 2 ** (i + 1), f"to_{i}", strides=2)
+    x = net.activated(net.blocks(x, blocks, "smallest"), "smallest")
+    flat = []
+    for i in range(parameters):
+        part = net.conv(x, latent_shape[2], f"latent_{i}", dtype="float32")
+        flat.append(layers.Flatten(dtype="float32", name=f"units_{i}")(part))
+    out = layers.Concatenate(dtype="float32", name="latent")(flat) if parameters > 1 else flat[0]
+    return keras.Model(image, out, name="spatial_encoder")
+
+
+def spatial_decoder(
+    image_shape,
+    latent_shape,
+    width=32,
+    blocks=1,
+    parameters=1,
+    shared=0,
+    activation=None,
+    seed=0,
+):
+    """The mirror image of `spatial_encoder`; arguments as there and in `decoder`.
+
+    Returns:
+        Functional model: latent float32 [batch, units] -> float32 [batch, height, width,
+        parameters * channels].
+
+    Raises:
+        ValueError: when the sides do not fit.
+    """
+    net = _Builder(Initializers(seed))
+    levels = _halvings_between(image_shape, latent_shape)
+    latent = keras.Input((math.prod(latent_shape),), name="latent")
+    x = layers.Reshape(latent_shape, name="smallest")(latent)
+    x = net.blocks(net.conv(x, width * 2**levels, "stem"), blocks, "smallest")
+    for i in reversed(range(levels)):
+        x = net.up(net.activated(x, f"up_{i}"), width * 2**i, f"up_{i}")
+        x = net.blocks(x, blocks, f"up_{i}")
+    outputs = (parameters - shared) * image_shape[2]
+    x = net.activated(x, "image")
+    x = net.conv(x, outputs, "image", activation=activation, dtype="float32")
+    return keras.Model(latent, _with_shared(x, shared * image_shape[2]), name="spatial_decoder")
+
+
+def _halvings_between(image_shape, latent_shape):
+    """How often the sides of the image are halved to get those of the latent."""
+    ratio = image_shape[0] // latent_shape[0]
+    fits = all(side == ratio * small for side, small in zip(image_shape[:2], latent_shape[:2]))
+    if len(latent_shape) != 3 or not fits or ratio & (ratio - 1):
+        raise ValueError(
+            "Both sides of `image_shape` must be the same power of two times those of "
+            f"`latent_shape`. Received: image_shape={image_shape}, latent_shape={latent_shape}"
+        )
+    return ratio.bit_length() - 1
+
+
 def _with_shared(x, channels):
     return SharedChannels(channels, dtype="float32", name="shared")(x) if channels else x
 

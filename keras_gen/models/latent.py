@@ -1,0 +1,169 @@
+"""Diffusion in the latents of an autoencoder (Rombach et al. 2022)."""
+
+import hashlib
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen.models.base import GenerativeModel
+
+SMALLEST_DEVIATION = 1e-3  # so that a channel of the latents that says nothing is not blown up
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class LatentDiffusion(GenerativeModel):
+    """A trained autoencoder, which stays as it is, and a diffusion model of its latents.
+
+    Example:
+
+    ```python
+    latent_shape = (16, 16, 4)
+    autoencoder = kg.models.VAE(
+        shape,
+        encoder=kg.networks.autoencoder.spatial_encoder(shape, latent_shape),
+        decoder=kg.networks.autoencoder.spatial_decoder(shape, latent_shape),
+        beta=0.01,
+    )
+    ...  # compile and fit it
+    diffusion = kg.models.Diffusion(latent_shape, source.num_classes, clip=False)
+    model = kg.models.LatentDiffusion.measured(autoencoder, diffusion, source)
+    model.compile()
+    model.fit(source.batches(64), epochs=20)
+    images = model.generate(16, labels=3, guidance_scale=2.0)
+    ```
+
+    Args:
+        autoencoder: trained `VAE` or `Autoencoder`, without classes or with those of `diffusion`;
+            its averaged networks are used.
+        diffusion: `Diffusion` whose images are the latents, (height, width, channels) with as many
+            numbers as the autoencoder's latent has units, made with `clip=False`. It says how
+            images are sampled.
+        mean, deviation: floats, what is subtracted from each channel of the latents and what they
+            are divided by, so that the diffusion model sees a mean of 0 and a deviation of 1; of
+            one number or one for each channel. `measured` takes them from data.
+
+    Raises:
+        ValueError: when the two do not fit one another.
+    """
+
+    def __init__(self, autoencoder, diffusion, mean=0.0, deviation=1.0, **kwargs):
+        settings = {"seed": diffusion.seed, "ema": diffusion.ema, **kwargs}
+        super().__init__(autoencoder.image_shape, diffusion.num_classes, **settings)
+        latent_shape = diffusion.image_shape
+        if math.prod(latent_shape) != autoencoder.latent_dim:
+            raise ValueError(
+                f"`diffusion` must be of images of {autoencoder.latent_dim} numbers, the units of "
+                f"the autoencoder's latent. Received: diffusion of images {latent_shape}"
+            )
+        if autoencoder.num_classes not in (None, diffusion.num_classes):
+            raise ValueError(
+                "`autoencoder` must have no classes or those of `diffusion`. Received: "
+                f"{autoencoder.num_classes} and {diffusion.num_classes} classes"
+            )
+        if diffusion.clip:
+            raise ValueError(
+                "`diffusion` must be made with clip=False, as latents do not end at -1 and 1. "
+                "Received: clip=True"
+            )
+        channels = latent_shape[-1]
+        self.mean, self.deviation = (
+            np.broadcast_to(np.asarray(value, np.float32), [channels]).tolist()
+            for value in (mean, deviation)
+        )
+        if not min(self.deviation) > 0:
+            raise ValueError(f"`deviation` must be positive. Received: deviation={deviation!r}")
+        autoencoder.trainable = False
+        self.autoencoder, self.diffusion = autoencoder, diffusion
+        self.averages = diffusion.averages
+        self.built = True
+
+    @classmethod
+    def measured(cls, autoencoder, diffusion, source, count=2000, **kwargs):
+        """A model whose `mean` and `deviation` are those of the latents of some images.
+
+        Args:
+            autoencoder, diffusion, **kwargs: as of the class.
+            source: as from `keras_gen.data.load`.
+            count: how many of its images, drawn at random, are encoded.
+        """
+        pictures, labels = source.take(min(count, len(source)), seed=0)
+        codes = autoencoder.codes(pictures, labels if autoencoder.num_classes else None)
+        latents = codes[:, : autoencoder.latent_dim].reshape(-1, diffusion.image_shape[-1])
+        deviation = np.maximum(latents.std(0, dtype=np.float64), SMALLEST_DEVIATION)
+        mean = latents.mean(0, dtype=np.float64)
+        return cls(autoencoder, diffusion, mean.tolist(), deviation.tolist(), **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("image_shape", "num_classes"):
+            config.pop(name)  # those of the two models
+        serialized = keras.saving.serialize_keras_object
+        return {
+            **config,
+            "autoencoder": serialized(self.autoencoder),
+            "diffusion": serialized(self.diffusion),
+            "mean": self.mean,
+            "deviation": self.deviation,
+        }
+
+    def compile(self, optimizer=None, **kwargs):
+        """Sets the optimizer; arguments and default as in `Diffusion.compile`."""
+        optimizer = optimizer or keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
+        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
+
+    # Training
+
+    @property
+    def loss_names(self):
+        return self.diffusion.loss_names
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        label = y if self.autoencoder.num_classes else None
+        latents = self.normalized(self.autoencoder.encode_step(x, label))
+        return self.diffusion.compute_loss(tf.stop_gradient(latents), y, training=training)
+
+    def finish_step(self):
+        super().finish_step()
+        self.diffusion.step.assign(self.step)  # by which it draws its noise
+
+    def normalized(self, codes):
+        """Codes of the encoder, the latents first, as images for the diffusion model."""
+        latents = tf.reshape(
+            codes[:, : self.autoencoder.latent_dim], [-1, *self.diffusion.image_shape]
+        )
+        return (latents - tf.constant(self.mean)) / tf.constant(self.deviation)
+
+    # Generation
+
+    def generate_step(self, seed, label=None, sampling=None):
+        drawn = self.diffusion.generate_step(seed, label, sampling)
+        drawn = drawn * tf.constant(self.deviation) + tf.constant(self.mean)
+        latents = tf.reshape(drawn, [-1, self.autoencoder.latent_dim])
+        return self.autoencoder.decode_step(
+            latents, label if self.autoencoder.num_classes else None
+        )
+
+    def generate(self, n, labels=None, seed=0, batch_size=1024, progress=None, **how):
+        """Generates images with the averaged weights.
+
+        Args:
+            n, labels, seed, batch_size, progress: as in `Diffusion.generate`.
+            **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as there.
+
+        Returns:
+            NumPy uint8 [n, height, width, channels].
+
+        Raises:
+            ValueError: when an argument is unknown or out of range.
+        """
+        rows = self.rows(n, labels, seed)
+        return self.diffusion.sampled(
+            ("latent", "generate"), self.generate_images, rows, batch_size, progress, **how
+        )
+
+    def weights_hash(self):
+        """SHA-256, hexadecimal, of the weights that generate: those of both models."""
+        hashes = self.diffusion.weights_hash() + self.autoencoder.weights_hash()
+        return hashlib.sha256(hashes.encode()).hexdigest()
