@@ -98,6 +98,23 @@ def test_consistency_goes_on_from_a_diffusion_model(tmp_path):
 
 
 @pytest.mark.slow
+def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path):
+    parts = kg.networks.autoencoder
+    encoder = parts.spatial_encoder((8, 8, 1), (4, 4, 2), width=4)
+    decoder = parts.spatial_decoder((8, 8, 1), (4, 4, 2), width=4)
+    kg.models.VAE((8, 8, 1), None, encoder, decoder).save(tmp_path / "model.keras")
+    script = str(ROOT / "training" / "latent_diffusion.py")
+    command = [sys.executable, script, tmp_path / "model.keras", "--latent-shape", "4", "4", "2"]
+    command += ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"]
+    command += ["--steps-per-epoch", "2", "--epochs", "1", "--run-dir", tmp_path / "run"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert isinstance(model, kg.models.LatentDiffusion) and min(model.deviation) != 1
+    assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
+
+
+@pytest.mark.slow
 def test_control_draws_strips(tmp_path):
     network = kg.networks.unet.denoiser(
         (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0

@@ -24,24 +24,30 @@ def arguments():
 def add_networks(parser):
     """Flags of `networks`; returns the group for more of them."""
     model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=("dense", "convolutional"), default="convolutional")
-    model.add_argument("--latent-dim", type=int, default=32)
+    kinds = ("dense", "convolutional", "spatial")
+    model.add_argument("--network", choices=kinds, default="convolutional")
+    model.add_argument("--latent-dim", type=int, default=32, help="dense, convolutional")
+    shape = {"type": int, "nargs": 3, "help": "spatial: height, width and channels; no labels"}
+    model.add_argument("--latent-shape", default=[7, 7, 4], **shape)
     model.add_argument("--hidden", type=int, nargs="+", default=[512, 256, 128, 64], help="dense")
-    model.add_argument("--width", type=int, default=32, help="convolutional: channels")
-    model.add_argument("--blocks", type=int, default=1, help="convolutional: at each size")
+    model.add_argument("--width", type=int, default=32, help="of convolutions: channels")
+    model.add_argument("--blocks", type=int, default=1, help="of convolutions, at each size")
     return model
 
 
 def networks(args, shape, num_classes, parameters, output):
     """An encoder of so many parameters for each latent unit, and a decoder of this output."""
-    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
     module = kg.networks.autoencoder
+    shared = {"latent_dim": args.latent_dim, "num_classes": num_classes}
+    there = back = {"width": args.width, "blocks": args.blocks}
     if args.network == "dense":
         encoder, decoder = module.dense_encoder, module.dense_decoder
         there, back = {"hidden": args.hidden}, {"hidden": args.hidden[::-1]}
+    elif args.network == "spatial":
+        encoder, decoder = module.spatial_encoder, module.spatial_decoder
+        shared = {"latent_shape": args.latent_shape}
     else:
         encoder, decoder = module.encoder, module.decoder
-        there = back = {"width": args.width, "blocks": args.blocks}
     return (
         encoder(shape, parameters=parameters, seed=2 * args.seed, **there, **shared),
         decoder(shape, seed=2 * args.seed + 1, **back, **shared, **output),

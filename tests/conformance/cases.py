@@ -49,6 +49,14 @@ def pixel_distance(model, source):
     return kernel(real, real) + kernel(fake, fake) - 2 * kernel(real, fake)
 
 
+def latent_distance(model, source):
+    """The loss of a diffusion model in the latents of an autoencoder that was not trained, where
+    images cannot come near the data."""
+    pixels, labels = source.take(256, seed=0)
+    batches = kg.data.load((pixels, labels) if model.num_classes else pixels).batches(256)
+    return model.evaluate(batches, verbose=0, return_dict=True)["loss"]
+
+
 def mlp_gan(image_shape, num_classes, **kwargs):
     return models.GAN(
         image_shape,
@@ -125,6 +133,20 @@ def diffusion(
         progress=pixel_distance,
         weighted=weighted or {},
     )
+
+
+def latent_diffusion(image_shape, num_classes, **kwargs):
+    latent_shape = (image_shape[0] // 2, image_shape[1] // 2, 2)
+    own = {"width": 8, "blocks": 1}
+    autoencoder = models.VAE(
+        image_shape,
+        encoder=networks.autoencoder.spatial_encoder(image_shape, latent_shape, **own),
+        decoder=networks.autoencoder.spatial_decoder(image_shape, latent_shape, seed=1, **own),
+    )
+    prior = models.Diffusion(
+        latent_shape, num_classes, unet(latent_shape, num_classes), steps=4, clip=False, ema=0.9
+    )
+    return models.LatentDiffusion(autoencoder, prior, **kwargs)
 
 
 WASSERSTEIN = {
@@ -221,6 +243,13 @@ CASES = [
         sampler="ddpm",
         steps=16,
         weighted={"gamma": lambda w: {"weighting": d.MinSNRWeighting(w)}},
+    ),
+    Case(
+        "latent_diffusion",
+        latent_diffusion,
+        labelled=False,
+        learning_rate=4e-3,
+        progress=latent_distance,
     ),
     diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
     pixelcnn("categorical", labelled=True, levels=4),

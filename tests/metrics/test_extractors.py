@@ -300,10 +300,9 @@ class TestClassifier:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name,least", [("mnist", 0.99), ("fashion_mnist", 0.90)])
-def test_accuracy_on_real_data(shared_data, name, least):
+def test_accuracy_on_real_data(shared_data):
     train, test = (
-        data.load(name, split, data_dir=shared_data / "tfds") for split in ("train", "test")
+        data.load("mnist", split, data_dir=shared_data / "tfds") for split in ("train", "test")
     )
     classifier = train_extractor(train, held_out=test, cache=False)
-    assert classifier.accuracy >= least
+    assert classifier.accuracy >= 0.99

@@ -102,3 +102,33 @@ def test_residual_branches_are_silent_at_first():
     encoder = autoencoder.encoder((8, 8, 1), blocks=2)
     for name in ("down_1_1_2", "down_1_2_2"):
         assert not encoder.get_layer(name).kernel.numpy().any()
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "shape, latent", [((28, 28, 1), (7, 7, 4)), ((24, 40, 3), (3, 5, 2)), ((8, 8, 1), (8, 8, 3))]
+)
+def test_spatial_latents_are_small_images(shape, latent, policy):
+    keras.config.set_dtype_policy(policy)
+    encoder = autoencoder.spatial_encoder(shape, latent, width=4)
+    decoder = autoencoder.spatial_decoder(shape, latent, width=4, parameters=2, shared=1)
+    code = encoder(tf.ones([2, *shape]))
+    units = int(np.prod(latent))
+    assert code.shape == (2, 2 * units) and code.dtype == "float32"
+    made = decoder(code[:, :units])
+    assert made.shape == (2, *shape[:2], 2 * shape[2]) and made.dtype == "float32"
+
+
+def test_a_position_of_a_spatial_latent_sees_its_part_of_the_image():
+    encoder = autoencoder.spatial_encoder((32, 32, 1), (8, 8, 1), width=4, blocks=1)
+    image = tf.Variable(np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype("float32"))
+    with tf.GradientTape() as tape:
+        value = tf.reshape(encoder(image)[:, :64], [8, 8])[0, 0]
+    seen = np.abs(tape.gradient(value, image).numpy()[0, :, :, 0]) > 0
+    assert seen[:4, :4].all() and not seen[20:].any() and not seen[:, 20:].any()
+
+
+@pytest.mark.parametrize("latent", [(7, 7, 4), (8, 16, 4), (12, 12, 4)])
+def test_sides_that_do_not_fit_are_refused(latent):
+    with pytest.raises(ValueError, match=r"power of two.*Received: image_shape"):
+        autoencoder.spatial_encoder((32, 32, 1), latent)

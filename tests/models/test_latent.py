@@ -1,0 +1,117 @@
+"""`LatentDiffusion`: what the conformance suite does not ask of every model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gen as kg
+from tests.conformance.cases import digits, latent_diffusion, one_step, vae
+from tests.models.test_diffusion import lively
+
+SHAPE, LATENT = (8, 8, 1), (4, 4, 2)
+
+
+def spatial_vae(**kwargs):
+    networks = kg.networks.autoencoder
+    encoder = networks.spatial_encoder(SHAPE, LATENT, width=8, blocks=1)
+    decoder = networks.spatial_decoder(SHAPE, LATENT, width=8, blocks=1, seed=1)
+    return kg.models.VAE(SHAPE, encoder=encoder, decoder=decoder, beta=0.1, **kwargs)
+
+
+def prior(num_classes=10, shape=LATENT, **kwargs):
+    network = kg.networks.unet.denoiser(
+        shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=()
+    )
+    return kg.models.Diffusion(shape, num_classes, network, **{"clip": False, "steps": 4, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def trained_vae():
+    model = spatial_vae()
+    model.compile(keras.optimizers.Adam(4e-3))
+    model.fit(digits(SHAPE, labelled=False).batches(64, seed=0), epochs=10, verbose=0)
+    return model
+
+
+def test_latents_have_mean_zero_and_deviation_one(trained_vae):
+    source = digits(SHAPE)
+    model = kg.models.LatentDiffusion.measured(trained_vae, prior(), source)
+    codes = trained_vae.codes(source.take(512, seed=1)[0])
+    latents = model.normalized(codes).numpy()
+    assert latents.shape == (512, *LATENT)
+    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.05)
+    np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.05)
+
+
+def test_training_leaves_the_autoencoder_as_it_is(trained_vae):
+    model = kg.models.LatentDiffusion.measured(trained_vae, prior(), digits(SHAPE))
+    model.compile()
+    before = [w.copy() for w in trained_vae.get_weights()]
+    model.fit(digits(SHAPE).batches(64, seed=0), epochs=1, verbose=0)
+    for old, new in zip(before, trained_vae.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    assert int(model.diffusion.step) == int(model.step) == 8
+
+
+def test_images_are_the_decoded_latents(trained_vae):
+    model = kg.models.LatentDiffusion(trained_vae, prior(), mean=[0.5, -1.0], deviation=[2.0, 0.5])
+    seeds, labels = np.arange(16), np.arange(16) % 10
+    tensors = tf.constant(seeds), tf.constant(labels, tf.int32)
+    drawn = model.diffusion.generate_step(*tensors).numpy() * [2.0, 0.5] + [0.5, -1.0]
+    expected = trained_vae.decode(drawn.reshape(16, -1).astype(np.float32))
+    made = model.generate(16, labels, seeds)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+
+
+def test_sampling_is_told_as_in_diffusion(trained_vae):
+    model = kg.models.LatentDiffusion(trained_vae, lively(prior()))
+    ticks = []
+    few = model.generate(3, labels=1, steps=1, progress=lambda done, total: ticks.append(total))
+    many = model.generate(3, labels=1, steps=6, sampler="ddim", guidance_scale=2.0)
+    assert ticks == [1] and few.shape == many.shape == (3, *SHAPE)
+    assert (few != many).any()
+
+
+def test_the_hash_names_both_models(trained_vae):
+    model = kg.models.LatentDiffusion(trained_vae, prior())
+    first = model.weights_hash()
+    for weight in (model.diffusion.averaged_network, trained_vae.averaged_decoder):
+        variable = weight.weights[0]
+        old = variable.numpy()
+        variable.assign(old + 1)
+        assert model.weights_hash() != first
+        variable.assign(old)
+    assert model.weights_hash() == first
+
+
+def test_an_autoencoder_with_the_same_classes():
+    model = kg.models.LatentDiffusion(vae(SHAPE, 10), prior(shape=(2, 2, 2)))
+    model.compile()
+    batch = next(iter(digits(SHAPE).batches(16, seed=0)))
+    assert np.isfinite(one_step(model, batch)["loss"]).all()
+    assert model.generate(2, labels=[3, 4]).shape == (2, *SHAPE)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: (spatial_vae(), prior(shape=(4, 4, 3))), "numbers, the units"),
+        (lambda: (spatial_vae(), prior(clip=True)), "clip=False"),
+        (lambda: (vae(SHAPE, 10), prior(3, (2, 2, 2))), "classes"),
+        (lambda: (vae(SHAPE, 10), prior(None, (2, 2, 2))), "classes"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        kg.models.LatentDiffusion(*make())
+    assert "Received:" in str(error.value)
+
+
+def test_the_deviation_must_be_positive():
+    with pytest.raises(ValueError, match="deviation"):
+        kg.models.LatentDiffusion(spatial_vae(), prior(), deviation=[1.0, 0.0])
+
+
+def test_the_conformance_case_is_of_this_model():
+    assert isinstance(latent_diffusion(SHAPE, None), kg.models.LatentDiffusion)
