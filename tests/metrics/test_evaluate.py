@@ -114,7 +114,9 @@ def test_real_images_reach_the_floor(digits, held_out, extractor):
     assert images.record["memorization"]["verdict"] == "no sign of copying"
     for name in ("frechet_distance", "kernel_distance", "precision", "coverage"):
         metric = images[name]
-        assert metric["value"] == pytest.approx(metric["floor"], rel=1e-9), name
+        # the same images in another order, of which the kernel distance draws subsets
+        rel = 0.1 if name == "kernel_distance" else 1e-9
+        assert metric["value"] == pytest.approx(metric["floor"], rel=rel), name
     assert "There are only 297 images, not 10,000." in images.record["warnings"]
 
 
@@ -129,7 +131,10 @@ def test_classes(report, held_out):
     classes = report.record["classes"]
     assert classes["agreement"]["value"] > 0.9 and classes["agreement"]["n"] == 300
     assert classes["agreement_held_out"]["n"] == len(held_out)
-    assert [row["n_asked"] for row in classes["rows"]] == [30] * 10
+    shares = [row["real_share"] for row in classes["rows"]]
+    asked = [row["n_asked"] / 300 for row in classes["rows"]]
+    np.testing.assert_allclose(asked, shares, atol=0.05)
+    assert sum(row["n_asked"] for row in classes["rows"]) == 300
     assert sum(row["n_predicted"] for row in classes["rows"]) == 300
     assert sum(row["real_share"] for row in classes["rows"]) == pytest.approx(1)
 
