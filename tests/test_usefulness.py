@@ -113,7 +113,7 @@ class TestUsefulness:
         with pytest.raises(ValueError, match="must have classes of `test`"):
             _Labelled.of(other, "synthetic").named_as(test)
         more = kg.data.load((pixels, [0, 1, 3]))
-        with pytest.raises(ValueError, match="must have the 3 classes .* with 4 classes"):
+        with pytest.raises(ValueError, match=r"must have the 3 classes .* with 4 classes"):
             _Labelled.of(more, "synthetic").named_as(test)
         with pytest.raises(ValueError, match="images_per_class=1000"):
             usefulness(digits[0], digits[0], digits[0], images_per_class=(1000,))

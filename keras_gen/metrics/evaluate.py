@@ -984,7 +984,7 @@ def _on_shares(real, fake):
         for labels in (fake.labels, real.sample.labels)
     )
     apart = np.abs(asked - own).sum() / 2
-    chance = np.sqrt(own * (1 - own) / len(fake)).sum()  # twice what so many random images have
+    chance = np.sqrt(own * (1 - own) / len(fake)).sum()  # some 2.5 times what random images have
     if apart > max(MAX_APART, chance):
         yield (
             f"The generated images have other shares of classes than the source, by {apart:.0%}: "

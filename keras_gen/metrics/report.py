@@ -401,8 +401,8 @@ class Comparison:
     def floor(self, metric):
         """What other real images get; None where it is of other numbers of them for each model."""
         points = list(self.points(metric).values())
-        same = len({(point["floor_n"], point["floor"]) for point in points}) == 1
-        return points[0]["floor"] if same else None
+        counts = {point["floor_n"] for point in points}
+        return points[0]["floor"] if len(counts) == 1 else None
 
     def best(self, metric):
         """Names of the best model and of those whose interval overlaps with its own.

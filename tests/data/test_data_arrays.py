@@ -240,7 +240,7 @@ def test_numpy_batches_in_the_order_of_take():
     batches = list(source.numpy_batches(400, seed=3))
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), expected)
     np.testing.assert_array_equal(np.concatenate([part for _, part in batches]), labels)
-    with pytest.raises(ValueError, match="seed=0.5"):
+    with pytest.raises(ValueError, match=r"seed=0\.5"):
         next(source.numpy_batches(400, seed=0.5))
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import types
 
 import keras
 import numpy as np
@@ -265,6 +266,26 @@ def test_other_shares_than_the_source_are_noted(digits, extractor):
     assert noted == [False, True]
     assert balanced.record["classes"]["rows"][0]["n_asked"] == 20
     assert by_default.record["classes"]["rows"][0]["n_asked"] > 40
+
+
+def test_a_source_without_labels(digits, extractor):
+    source = kg.data.load(digits.take(400)[0])
+    options = OPTIONS | {"bootstrap": 0, "audit_images": 0}
+    found = metrics.evaluate(Replay(digits, 20), source, 100, extractor, **options)
+    assert any("and the source no labels" in text for text in found.record["warnings"])
+    assert np.bincount(found.sample_labels[found.sample_labels >= 0]).sum() == 0
+
+
+def test_a_saved_model_that_takes_no_label_says_so():
+    generator = generators.SavedModelGenerator.__new__(generators.SavedModelGenerator)
+    generator._function = types.SimpleNamespace(structured_input_signature=((), {"seed": 0}))
+    generator.num_classes = 10
+    with pytest.raises(ValueError, match=r"takes no `label`, but its .* 10 classes"):
+        generator._check_signature("saved/1")
+    generator._function.structured_input_signature[1]["label"] = 0
+    generator.num_classes = None
+    with pytest.raises(ValueError, match=r"takes `label`, but its .* how many classes"):
+        generator._check_signature("saved/1")
 
 
 def test_class_names_are_those_of_folders(tmp_path, digits, held_out, extractor):
