@@ -93,10 +93,15 @@ class Source:
             None in place of the labels.
         """
         self._num_batches(batch_size, drop_remainder=False)
-        if seed is not None:
+        if seed is None:
+            batches = self._read(batch_size, None, drop_remainder=False)
+        else:
             _check_seed(seed)
-        key = None if seed is None else (int(seed), 0)
-        for element in self._read(batch_size, key, False).prefetch(1).as_numpy_iterator():
+            # a shuffle buffer must be made within a function of a dataset
+            batches = tf.data.Dataset.from_tensors(0).flat_map(
+                lambda _: self._read(batch_size, (int(seed), 0), drop_remainder=False)
+            )
+        for element in batches.prefetch(1).as_numpy_iterator():
             yield element if self.num_classes else (element, None)
 
     def take(self, num_images, seed=None):
