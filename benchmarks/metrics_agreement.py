@@ -9,11 +9,10 @@ replaced by an empty module, and `keras_gen.metrics` is imported without the res
     /tmp/venv-bench/bin/pip install --no-deps torch-fidelity==0.4.0 clean-fid==0.1.35
     /tmp/venv-bench/bin/python benchmarks/metrics_agreement.py
 
-Each metric runs in a process of its own, theirs and ours in turn. Seconds, of the clock and of the
-processors, are medians of three repeats; memory is how far the peak resident set rises above that
-before the call. The tables go to `metrics_agreement.md`, beside. A part can be measured alone:
-`--only fid --results parts.json` keeps what it measured, and the tables are made of all that is
-kept.
+Each metric runs in a process of its own, theirs and ours in turn. Seconds are medians of three
+repeats; memory is how far the peak resident set rises above that before the call. The tables go to
+`metrics_agreement.md`, beside. A part can be measured alone: `--only fid --results parts.json`
+keeps what it measured, and the tables are made of all that is kept.
 """
 
 import argparse

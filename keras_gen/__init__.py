@@ -11,16 +11,19 @@ images = model.generate(16, labels=3, seed=0)
 ```
 """
 
-from keras_gen import (
-    callbacks,
-    data,
-    diffusion,
-    images,
-    layers,
-    losses,
-    metrics,
-    models,
-    networks,
-    randomness,
-)
+from keras_gen.startup import quiet_command_line
+
+with quiet_command_line():
+    from keras_gen import (
+        callbacks,
+        data,
+        diffusion,
+        images,
+        layers,
+        losses,
+        metrics,
+        models,
+        networks,
+        randomness,
+    )
 from keras_gen.version import __version__

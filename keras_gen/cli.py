@@ -1,16 +1,12 @@
 """The `keras-gen` command line. A command imports what it needs besides TensorFlow itself."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from keras_gen.version import __version__
-
-# Before TensorFlow is imported: its notes on the machine are not errors of the user.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _LONGEST_ERROR = 500
 
@@ -227,15 +223,16 @@ def _checked_labels(generator, labels, count):
 )
 @click.option(
     "--extractor",
-    help="Features: inception (downloads weights), a file of InceptionV3 weights. By default a "
-    "small classifier is trained on the data, once.",
+    help="Features: inception (downloads weights), a file of InceptionV3 weights; inception-75, or "
+    "inception-75:FILE, for the KID of the Keras examples, at 75 pixels. By default a small "
+    "classifier is trained on the data, once.",
 )
 @click.option(
     "--labels",
-    type=click.Choice(["balanced", "source"]),
-    default="balanced",
+    type=click.Choice(["source", "balanced"]),
+    default="source",
     show_default=True,
-    help="Classes equally often, or as often as in the data.",
+    help="Classes as often as in the data, or equally often.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn."
@@ -337,6 +334,8 @@ def _named(models):
 def _load_splits(data, split, held_out_split, data_dir, image_shape):
     """The source and the held-out images (or None), in the size of the model's images."""
     from keras_gen.data import load
+    from keras_gen.data.source import NoSuchSplit
+    from keras_gen.metrics.evaluate import split_overlaps
 
     options = {"data_dir": data_dir}
     source = load(data, split, **options)
@@ -344,11 +343,16 @@ def _load_splits(data, split, held_out_split, data_dir, image_shape):
         options |= {"image_size": tuple(image_shape[:2]), "channels": int(image_shape[2])}
         source = load(data, split, **options)
         click.echo(f"The images of {data} are brought to {_shape(image_shape)}.", err=True)
-    if not held_out_split or held_out_split == split:
+    if not held_out_split:
+        return source, None
+    if split_overlaps(split, held_out_split):
+        click.echo(
+            f"Nothing is held out: {split!r} has the images of {held_out_split!r}.", err=True
+        )
         return source, None
     try:
         return source, load(data, held_out_split, **options)
-    except ValueError as error:
+    except NoSuchSplit as error:
         click.echo(f"Nothing is held out: {_one_line(error)}", err=True)
         return source, None
 
@@ -373,7 +377,7 @@ def _shape(shape):
     "--class-balance",
     default="equal",
     show_default=True,
-    help="equal, source (as in the data), or counts: 3=100,7=50.",
+    help="equal, source (as in the data), or counts of classes by name or number: 3=100,7=50.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the images.")
 @click.option(
@@ -440,6 +444,8 @@ def synthesize(
     generator = as_generator(_existing_model(model))
     shape = generator.image_shape
     source, held_out = _load_splits(data, split, held_out_split, data_dir, shape)
+    if usefulness:
+        _check_usefulness(generator, source, held_out)
     result = synthesis.synthesize(
         generator,
         directory,
@@ -462,10 +468,7 @@ def _class_balance(text):
         return text
     try:
         pairs = [part.rpartition("=") for part in text.split(",")]
-        return {
-            int(key) if key.strip().isdecimal() else key.strip(): int(count)
-            for key, _, count in pairs
-        }
+        return {key.strip(): int(count) for key, _, count in pairs}
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is not equal, source, or like 3=100,7=50.", param_hint="--class-balance"
@@ -476,19 +479,34 @@ def _count_kept(kept, wanted):
     click.echo(f"\r{kept:,} of {wanted:,} images", err=True, nl=kept >= wanted)
 
 
+def _check_usefulness(generator, real, test):
+    """What `--usefulness` needs, said before hours of generating."""
+    if not generator.num_classes:
+        raise ValueError(
+            f"`--usefulness` needs a model with classes. Received: MODEL={generator.name!r}"
+        )
+    for option, source in (("--data", real), ("--held-out-split", test)):
+        if source is None:
+            raise ValueError(
+                f"`--usefulness` needs real images to test on. Received: no images of `{option}`"
+            )
+        if (source.num_classes or 0) < 2:
+            raise ValueError(
+                f"`--usefulness` needs labels of two classes or more. Received: {option} {source!r}"
+            )
+
+
 def _write_usefulness(directory, real, test, num_seeds, quiet):
+    import numpy as np
+
     from keras_gen.images import write_atomically
     from keras_gen.usefulness import usefulness
 
-    if test is None:
-        raise ValueError("`--usefulness` needs real images to test on: --held-out-split.")
-    scarcest = min(
-        sum(int((labels == index).sum()) for _, labels in real.numpy_batches(4096))
-        for index in range(real.num_classes or 0)
-    )
+    labels = np.concatenate([labels for _, labels in real.numpy_batches(4096)])
+    scarcest = np.bincount(labels, minlength=real.num_classes).min()
     found = usefulness(
         real,
-        str(directory),
+        directory.resolve(),  # a path, and no name of a data set
         test,
         images_per_class=[count for count in (10, 50, 100) if count <= scarcest],
         num_seeds=num_seeds,

@@ -7,13 +7,13 @@ import io
 import json
 import math
 import numbers
-import re
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from keras_gen.data.classes import folder_name
 from keras_gen.data.folder import SPLIT_NAMES
 from keras_gen.data.load import load
 from keras_gen.data.pixels import fit_arrays
@@ -316,8 +316,9 @@ class _Real:
             vectors = _vectors(self.images[rows])
             queries = vectors[: max(1, _CALIBRATION // len(present))]
             found, _ = nearest_neighbours(queries, vectors, k=2)
-            distances.append(found[:, 1] / math.sqrt(vectors.shape[1]))
-        if not distances:
+            others = found[found[:, 1] > 0, 1]  # an exact duplicate is not what differs least
+            distances.append(others / math.sqrt(vectors.shape[1]))
+        if not sum(map(len, distances)):
             return DUPLICATE_DISTANCE
         return float(np.quantile(np.concatenate(distances), DUPLICATE_QUANTILE))
 
@@ -555,11 +556,6 @@ def _check_folder(directory):
         )
 
 
-def folder_name(class_name):
-    """The folder of a class: its name without what cannot stand in the name of a folder."""
-    return re.sub(r'^\.|[/\\:*?"<>|\x00-\x1f]', "_", str(class_name).strip())
-
-
 def _class_names(class_names, generator, real):
     """list of str, one for each class of the model; None where it has none."""
     count = generator.num_classes
@@ -618,10 +614,18 @@ def _apportioned(total, shares):
     return counts.tolist()
 
 
+def _label_of(key, names):
+    """The number of a class; text is a name before it is a number."""
+    if names and key in names:
+        return names.index(key)
+    is_number = isinstance(key, str) and key.isascii() and key.isdecimal()
+    return int(key) if is_number else key
+
+
 def _wanted_by_class(num_images, class_balance, num_classes, names):
     wanted = [0] * (num_classes or 0)
     for key, count in class_balance.items():
-        label = names.index(key) if names and key in names else key
+        label = _label_of(key, names)
         known = isinstance(label, numbers.Integral) and 0 <= label < len(wanted)
         if not known or wanted[label]:
             raise ValueError(

@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 
+from keras_gen.data.classes import class_numbers
 from keras_gen.data.load import load
 from keras_gen.data.source import Source
 from keras_gen.metrics.checks import check_integer
 from keras_gen.metrics.extractors import train_extractor
-from keras_gen.synthesis import folder_name
 
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
 
@@ -26,7 +26,7 @@ def classification_accuracy_score(
         synthetic: generated images: a labelled `Source`, `(images, labels)`, or what
             `keras_gen.data.load` takes.
         test: real images that neither generator nor classifier was trained on, likewise. Classes
-            are matched by name where both have names.
+            are matched by name where both have names; names that are numbers by their value.
         num_seeds: int, number of trainings.
         num_images_seen: int, images that each training sees, counting repetition.
         progress: None, or a function called with a line of text before each training.
@@ -206,23 +206,31 @@ class _Labelled:
 
     def named_as(self, other):
         """The same images with the class numbers of `other`."""
-        labels = self.labels
-        if self.class_names and other.class_names:
-            number = {folder_name(name): index for index, name in enumerate(other.class_names)}
-            unknown = [name for name in self.class_names if folder_name(name) not in number]
-            if unknown:
-                raise ValueError(
-                    f"`{self.name}` must have classes of `{other.name}`, {other.class_names}. "
-                    f"Received: {self.name} with the classes {self.class_names}"
-                )
-            order = np.array([number[folder_name(name)] for name in self.class_names], np.int32)
-            labels = order[labels]
-        elif self.num_classes > other.num_classes:
+        numbers = class_numbers(self, other)
+        if numbers is None:
+            self._check_count(other)
+            return self._like(self.images, self.labels, other)
+        labels = numbers[self.labels]
+        if (numbers < 0).any():
             raise ValueError(
-                f"`{self.name}` must have at most the {other.num_classes} classes of "
-                f"`{other.name}`. Received: {self.name} with {self.num_classes} classes"
+                f"`{self.name}` must have classes of `{other.name}`, "
+                f"{other.class_names or f'0 to {other.num_classes - 1}'}. "
+                f"Received: {self.name} with the classes {self.class_names}"
             )
         return self._like(self.images, labels, other)
+
+    def _check_count(self, other):
+        """Where names do not tell which class is which, numbers must."""
+        named = self.class_names or other.class_names
+        if self.num_classes > other.num_classes or (
+            named and self.num_classes != other.num_classes
+        ):
+            fits = "the" if named else "at most the"
+            raise ValueError(
+                f"`{self.name}` must have {fits} {other.num_classes} classes of `{other.name}`, as "
+                f"they cannot be matched by name. Received: {self.name} with {self.num_classes} "
+                f"classes and class_names={self.class_names}"
+            )
 
     def check_has(self, counts):
         fewest = np.bincount(self.labels, minlength=self.num_classes).min()

@@ -10,7 +10,7 @@ from PIL import Image
 import keras_gen as kg
 from keras_gen import synthesis
 from keras_gen.images import read_provenance
-from keras_gen.synthesis import NearDuplicates, synthesize
+from keras_gen.synthesis import NearDuplicates, _Real, synthesize
 from tests.conformance.cases import mlp_gan
 
 DIGITS = [str(label) for label in range(10)]
@@ -239,6 +239,14 @@ class TestNearDuplicates:
         distances, nearest = NearDuplicates(3.5).examine(images, labels, seeds)
         np.testing.assert_array_equal(distances, [np.inf, 3, 4, 5, np.inf])
         np.testing.assert_array_equal(nearest[1:4], [0, 0, 2])
+
+    def test_duplicates_among_the_training_images_do_not_make_the_distance_0(self, digits):
+        pixels = digits[0].take(300)[0]
+        alone, doubled = (
+            _Real(None, images, None).spacing()
+            for images in (pixels, np.concatenate([pixels, pixels[:50]]))
+        )
+        assert 0 < doubled == pytest.approx(alone, rel=0.3)
 
     def test_cutting_into_rounds_changes_nothing(self, digits):
         _, images, labels = digits

@@ -91,6 +91,17 @@ class TestUsefulness:
         )
         assert wrong["value"] < 0.4 and wrong["n_synthetic"] == 300
 
+    def test_names_that_are_numbers_are_matched_by_value(self, digits):
+        pixels = digits[1][:10]
+        test = _Labelled.of(kg.data.load((pixels, np.arange(10))), "test")
+        folder = kg.data.load((pixels[:2], [0, 1]), class_names=["03", "7"])
+        matched = _Labelled.of(folder, "synthetic").named_as(test)
+        assert matched.labels.tolist() == [3, 7] and matched.num_classes == 10
+        for names in (["3", "11"], ["Bag", "Coat"]):
+            other = kg.data.load((pixels[:2], [0, 1]), class_names=names)
+            with pytest.raises(ValueError, match="Received: synthetic with"):
+                _Labelled.of(other, "synthetic").named_as(test)
+
     def test_classes_are_matched_by_name(self, digits):
         pixels = digits[1][:3]
         names = ["T-shirt/top", "Bag", "Coat"]
@@ -101,5 +112,8 @@ class TestUsefulness:
         other = kg.data.load((pixels, [0, 1, 2]), class_names=["Bag", "Coat", "Shoe"])
         with pytest.raises(ValueError, match="must have classes of `test`"):
             _Labelled.of(other, "synthetic").named_as(test)
+        more = kg.data.load((pixels, [0, 1, 3]))
+        with pytest.raises(ValueError, match=r"must have the 3 classes .* with 4 classes"):
+            _Labelled.of(more, "synthetic").named_as(test)
         with pytest.raises(ValueError, match="images_per_class=1000"):
             usefulness(digits[0], digits[0], digits[0], images_per_class=(1000,))

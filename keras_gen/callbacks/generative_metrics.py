@@ -60,7 +60,9 @@ class GenerativeMetrics(keras.callbacks.Callback):
         num_real: real images to compare with; by default twice as many, or all there are.
         extractor: what turns images into features (`keras_gen.metrics.extractors`). None trains
             the project's small classifier on `source` when training begins, which takes labels
-            and a minute; it is kept in a cache.
+            and a minute; it is kept in a cache. It is trained on nine tenths of `source`, and
+            `keras_gen.metrics.evaluate` trains its own on all where it has held-out images: the
+            values are those of different features. Give both the same extractor to compare them.
         max_share: float in (0, 1], the share of the time since training began that measuring may
             take, apart from the first epoch: an epoch is skipped, and this said once, where
             measuring it would lead above the share. None measures whatever it takes; only then do

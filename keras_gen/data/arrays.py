@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_gen.data.epochs import numbered_dataset, permutation
 from keras_gen.data.pixels import fit_arrays
-from keras_gen.data.source import IndexedSource
+from keras_gen.data.source import IndexedSource, NoSuchSplit
 
 _IMAGE_KEYS = ("images", "x", "arr_0")
 _LABEL_KEYS = ("labels", "y", "arr_1")
@@ -134,7 +134,7 @@ def _keys(arrays, path, split):
     splits = [key.removeprefix("x_") for key in arrays if key.startswith("x_")]
     if splits:
         if split not in splits:
-            raise ValueError(
+            raise NoSuchSplit(
                 f"{path} has the splits {', '.join(map(repr, splits))}. Received: split={split!r}"
             )
         return f"x_{split}", f"y_{split}"
@@ -151,7 +151,7 @@ def _keys(arrays, path, split):
 def check_only_split(split, name):
     """Arrays and plain folders are one set: 'train', or 'all'."""
     if split not in ("train", "all"):
-        raise ValueError(
+        raise NoSuchSplit(
             f"{name} is not split: its only splits are 'train' and 'all', both the whole. "
             f"Received: split={split!r}"
         )

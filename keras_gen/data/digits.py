@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_gen.data.arrays import load_arrays
+from keras_gen.data.source import NoSuchSplit
 
 _NUM_TRAIN = 1500
 _SPLITS = {"train": slice(_NUM_TRAIN), "test": slice(_NUM_TRAIN, None), "all": slice(None)}
@@ -15,7 +16,7 @@ def load_digits(split, label, image_size, channels):
     297 (27 to 33 of each class), largely by other hands; "all" is both.
     """
     if split not in _SPLITS:
-        raise ValueError(
+        raise NoSuchSplit(
             f"'digits' has the splits {', '.join(map(repr, _SPLITS))}. Received: split={split!r}"
         )
     from sklearn import datasets

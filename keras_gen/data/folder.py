@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_gen.data.arrays import ArraySource, check_only_split
 from keras_gen.data.pixels import decode, fit, in_chunks
-from keras_gen.data.source import IndexedSource
+from keras_gen.data.source import IndexedSource, NoSuchSplit
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 SPLIT_NAMES = ("train", "test", "val", "valid", "validation")
@@ -115,7 +115,7 @@ def find_files(folder, split):
         check_only_split(split, str(folder))
         splits = {split: folder}
     elif split not in (*splits, "all"):
-        raise ValueError(
+        raise NoSuchSplit(
             f"{folder} has the splits {', '.join(map(repr, [*splits, 'all']))}. "
             f"Received: split={split!r}"
         )

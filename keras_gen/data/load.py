@@ -42,7 +42,8 @@ def load(
     - An array, uint8 `[n, h, w]` or `[n, h, w, c]` with 1 or 3 channels, or a tuple of it and
       integer labels `[n]`. `"train"` and `"all"` are both the whole. The array is not copied.
 
-    A bare name that TFDS knows means the TFDS set; write `"./mnist"` for a folder of that name.
+    A bare name that TFDS knows, or "digits", means that set; write `"./mnist"` or `Path("mnist")`
+    for a folder of that name.
 
     Folder: images that lie in it are unlabelled; otherwise every sub-folder is a class, with images
     at any depth, and classes are numbered by sorted name over all splits. Sub-folders without
@@ -125,7 +126,7 @@ def _load_arrays(source, split, label, image_size, channels, class_names):
 def _find(source, data_dir):
     """What a name or path means: (kind, path or builder)."""
     text = os.fspath(source)
-    if text == "digits":
+    if text == "digits" and isinstance(source, str):
         return "digits", None
     if not text:
         raise ValueError(_unknown_name(text))

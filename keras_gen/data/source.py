@@ -10,6 +10,10 @@ from keras_gen.data.epochs import numbered_dataset, permutation
 SHUFFLE_BUFFER = 10_000
 
 
+class NoSuchSplit(ValueError):
+    """The data has no split of that name."""
+
+
 class Source:
     """Images, and labels where there are any, from memory, a folder or a TFDS set.
 
@@ -77,18 +81,27 @@ class Source:
 
         return numbered_dataset(make_epoch, count)
 
-    def numpy_batches(self, batch_size):
-        """Iterates once over all images as they are, in the source's own order: for evaluation.
+    def numpy_batches(self, batch_size, seed=None):
+        """Iterates once over all images as they are: for evaluation.
 
         Args:
             batch_size: int.
+            seed: int for the random order of `take`, or None for the source's own order.
 
         Yields:
             `(images, labels)`: uint8 `[batch, height, width, channels]` and int32 `[batch]`, or
             None in place of the labels.
         """
         self._num_batches(batch_size, drop_remainder=False)
-        for element in self._read(batch_size, None, False).prefetch(1).as_numpy_iterator():
+        if seed is None:
+            batches = self._read(batch_size, None, drop_remainder=False)
+        else:
+            _check_seed(seed)
+            # a shuffle buffer must be made within a function of a dataset
+            batches = tf.data.Dataset.from_tensors(0).flat_map(
+                lambda _: self._read(batch_size, (int(seed), 0), drop_remainder=False)
+            )
+        for element in batches.prefetch(1).as_numpy_iterator():
             yield element if self.num_classes else (element, None)
 
     def take(self, num_images, seed=None):

@@ -11,7 +11,7 @@ from keras_gen.data.arrays import ArraySource
 from keras_gen.data.epochs import buffer_shuffled
 from keras_gen.data.folder import describe_sizes
 from keras_gen.data.pixels import fit, image_of
-from keras_gen.data.source import SHUFFLE_BUFFER, Source
+from keras_gen.data.source import SHUFFLE_BUFFER, NoSuchSplit, Source
 
 _LOOK_AT = 100  # records of a set that is streamed, or whose feature leaves the size open
 
@@ -173,7 +173,7 @@ def _check_split(builder, split):
         problem = "the part asked for is empty"
     except (ValueError, KeyError) as error:
         problem = str(error).splitlines()[0]
-    raise ValueError(
+    raise NoSuchSplit(
         f"{builder.name!r} has the splits {', '.join(map(repr, [*splits, 'all']))}, and slices of "
         f"them such as 'train[:10%]': {problem} Received: split={split!r}"
     )

@@ -19,21 +19,32 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_gen.data.classes import class_numbers
 from keras_gen.data.load import load
-from keras_gen.data.source import Source
+from keras_gen.data.source import NoSuchSplit, Source
 from keras_gen.images import write_atomically
 from keras_gen.metrics.checks import check_integer
 from keras_gen.metrics.diversity import mean_pairwise_distance, vendi_score
-from keras_gen.metrics.extractors import Extractor, InceptionV3, train_extractor
+from keras_gen.metrics.extractors import (
+    Extractor,
+    InceptionV3,
+    train_extractor,
+    warn_of_range,
+)
 from keras_gen.metrics.frechet import (
     check_confidence,
     frechet_distance,
     frechet_distance_interval,
 )
-from keras_gen.metrics.generators import SourceImages, as_generator, versions
+from keras_gen.metrics.generators import (
+    SourceImages,
+    as_generator,
+    source_fingerprint,
+    versions,
+)
 from keras_gen.metrics.inception_score import inception_score
 from keras_gen.metrics.kernel import kernel_distance, kernel_distance_all_pairs
-from keras_gen.metrics.memorization import audit
+from keras_gen.metrics.memorization import CopyDetector, MemorizationAudit
 from keras_gen.metrics.precision_recall import density_coverage, precision_recall
 from keras_gen.metrics.report import Comparison, Report
 from keras_gen.metrics.resampling import disjoint_subsets, half_sampling_interval
@@ -48,7 +59,10 @@ MIN_IMAGES = 20
 MIN_CLASS_IMAGES = 50
 SAMPLES = 64
 AUDIT_MEMORY = 2**31
+NUM_PAIRS = 16
+MAX_APART = 0.05  # total variation between the shares of classes above which it is said
 _FORMAT = 1
+_CACHE_FORMAT = 2  # raise it when the same key would stand for other numbers
 
 
 def evaluate(
@@ -57,7 +71,7 @@ def evaluate(
     num_images=10_000,
     extractor=None,
     held_out=None,
-    labels="balanced",
+    labels="source",
     seed=0,
     *,
     batch_size=64,
@@ -82,14 +96,19 @@ def evaluate(
         model: an object with `generate(n, labels=None, seed=0)`; the path of a SavedModel (highest
             version), of a `.keras` file or of a folder of images; a `Source`; or uint8 images.
         source: the images that the model was trained on: a `Source`, or what `keras_gen.data.load`
-            takes, whose "test" split is then held out, where there is one.
-        num_images: int, how many images to generate; of existing images, at most all.
-        extractor: an `Extractor`; "inception" for InceptionV3; or the path of its weights file.
-            None trains a small classifier on `source`, which must be labelled.
+            takes, of which `split` is loaded, and the "test" split, where there is one, held out.
+        num_images: int, how many images to generate; of existing images, at most all, in an order
+            that `seed` chooses.
+        extractor: an `Extractor`; "inception" for InceptionV3, "inception-75" for the KID of the
+            Keras examples (75 px; there is no FID of it); or the path of a file of its weights,
+            with "inception-75:" before it for 75 px. None trains a small classifier on `source`,
+            which must be labelled; whatever `seed` is, it is the same.
         held_out: real images that were not trained on, a `Source` or what `load` takes.
-        labels: "balanced", "source" (as often as in the source), or an integer array
-            `[num_images]`: what a model with classes is asked for.
-        seed: int, of the generated images and of all that is drawn in measuring.
+        labels: "source", "balanced", or an integer array `[num_images]`: what a model with classes
+            is asked for. By default classes are as frequent as in the source, which the distances
+            and their floors are of; where model and source do not have the same classes, balanced.
+        seed: int, of the generated images and of all that is drawn in measuring; the classifier
+            that measures is the same for all seeds.
         batch_size: images that the model generates at a time.
         num_real: int, at most so many images of `source`, chosen by `seed`, are compared with.
         audit_images: int, so many of the generated images are audited; 0 for no audit.
@@ -99,7 +118,8 @@ def evaluate(
         cache_dir: folder in which features are kept, so that an interrupted evaluation goes on
             where it stopped, with the same result; None keeps nothing.
         progress: whether to show a progress bar (on stderr).
-        split: str, what part of the data `source` is; for the report.
+        split: str, the part of the data to load where `source` is what `load` takes ("train");
+            of a `Source`, what the report calls it.
         name: str, what the report calls the model.
 
     Returns:
@@ -218,7 +238,7 @@ class Settings:
     """The arguments of `evaluate` that are numbers and choices, checked."""
 
     num_images: int = 10_000
-    labels: object = "balanced"
+    labels: object = "source"
     seed: int = 0
     batch_size: int = 64
     num_real: int = NUM_REAL
@@ -269,6 +289,12 @@ class _Sample:
     def __len__(self):
         return len(self.features)
 
+    def relabelled(self, numbers):
+        """The same with other class numbers: `numbers[label]`."""
+        if self.labels is None or numbers is None:
+            return dataclasses.replace(self, labels=None)
+        return dataclasses.replace(self, labels=numbers[self.labels])
+
     def rows(self, chosen):
         """The sample of some rows."""
         parts = (self.features, self.logits, self.labels)
@@ -295,11 +321,13 @@ class _Real:
         self.source, self.held_out, self.extractor = source, held_out, extractor
         self.split = split or getattr(source, "split", None)
         self.seed, self.seconds, self._floors = settings.seed, {}, {}
+        self.detector = None
         started = time.perf_counter()
         self.sample = _cached_sample(source, "real images", extractor, settings)
         self.held_out_sample = None
         if held_out is not None:
-            self.held_out_sample = _cached_sample(held_out, "held-out images", extractor, settings)
+            sample = _cached_sample(held_out, "held-out images", extractor, settings)
+            self.held_out_sample = sample.relabelled(_held_out_numbers(held_out, source))
         self.seconds["real_features"] = time.perf_counter() - started
         self.statistics = FeatureStatistics.of(self.sample.features)
         self.class_names = source.class_names or [str(i) for i in range(source.num_classes or 0)]
@@ -309,8 +337,8 @@ class _Real:
         """Loads what is not loaded, trains the extractor where there is none."""
         if not isinstance(source, Source):
             split = split or "train"
-            held_out = _test_split(source) if held_out is None else held_out
-            source = load(source)
+            held_out = _test_split(source, split) if held_out is None else held_out
+            source = load(source, split) if isinstance(source, (str, os.PathLike)) else load(source)
         if held_out is not None and not isinstance(held_out, Source):
             held_out = load(held_out)
         if held_out is not None and held_out.image_shape != source.image_shape:
@@ -367,12 +395,35 @@ class _Real:
         }
 
 
-def _test_split(source):
-    """The "test" split of what `load` takes, or None."""
-    if isinstance(source, (str, os.PathLike)):
-        with contextlib.suppress(ValueError):
+def _test_split(source, split):
+    """The "test" split of what `load` takes; None without one, or if `split` has its images."""
+    if isinstance(source, (str, os.PathLike)) and not split_overlaps(split, "test"):
+        with contextlib.suppress(NoSuchSplit):
             return load(source, "test")
     return None
+
+
+def split_overlaps(split, other):
+    """Whether two splits share images, as far as their names tell: "all" is the whole."""
+    first, second = ([part.strip() for part in one.split("+")] for one in (split, other))
+    return any(
+        "all" in (own, foreign)
+        or own == foreign
+        or (own.split("[")[0] == foreign.split("[")[0] and not ("[" in own and "[" in foreign))
+        for own in first
+        for foreign in second
+    )
+
+
+def _held_out_numbers(held_out, source):
+    """The source's number of each class of the held-out images, -1 for others; or None."""
+    if not held_out.num_classes or not source.num_classes:
+        return None
+    numbers = class_numbers(held_out, source)
+    if numbers is None:
+        numbers = np.arange(held_out.num_classes, dtype=np.int32)
+        numbers[source.num_classes :] = -1
+    return numbers
 
 
 def _extractor(extractor, source, held_out, settings):
@@ -385,16 +436,24 @@ def _extractor(extractor, source, held_out, settings):
             )
         if settings.progress:
             print("Preparing the classifier of the data ...", file=sys.stderr, flush=True)
-        labelled = held_out if held_out is not None and held_out.num_classes else None
-        return train_extractor(source, held_out=labelled, seed=settings.seed)
+        labelled = held_out if held_out is not None and (held_out.num_classes or 0) > 1 else None
+        return train_extractor(source, held_out=labelled)
     if isinstance(extractor, (str, os.PathLike)):
-        return InceptionV3() if extractor == "inception" else InceptionV3(extractor)
+        return _inception(os.fspath(extractor))
     if not isinstance(extractor, Extractor):
         raise ValueError(
-            '`extractor` must be an `Extractor`, "inception", the path of an InceptionV3 weights '
-            f"file, or None. Received: extractor={extractor!r}"
+            '`extractor` must be an `Extractor`, "inception", "inception-75", the path of an '
+            f"InceptionV3 weights file, or None. Received: extractor={extractor!r}"
         )
     return extractor
+
+
+def _inception(text):
+    """ "inception", "inception-75", a file, or "inception-75:" and a file."""
+    kind, _, file = text.partition(":")
+    if kind == "inception-75":
+        return InceptionV3(file or "imagenet", size=75)
+    return InceptionV3("imagenet" if text == "inception" else text)
 
 
 def _subset(sample, count, seed):
@@ -414,10 +473,8 @@ def _cached_sample(source, what, extractor, settings):
         chosen[order[count:]] = False
     file = None
     if settings.cache_dir is not None:
-        start, labels = source.take(min(1000, len(source)))
-        known = [source.name, len(source), source.num_classes, count, settings.seed]
-        known += [_digest(start), None if labels is None else _digest(labels), extractor.weights]
-        file = Path(settings.cache_dir) / f"real_{_key(known, extractor.record())}.npz"
+        known = [source_fingerprint(source), count, settings.seed if count < len(source) else None]
+        file = Path(settings.cache_dir) / f"real_{_key(known, extractor, source.image_shape)}.npz"
         stored = _read_npz(file, count)
         if stored is not None:
             return _Sample(**stored)
@@ -456,7 +513,7 @@ def _generated(generator, real, settings, labels):
     """
     total = len(labels)
     kept = min(total, max(settings.audit_images, SAMPLES))
-    folder, cached = _chunk_folder(generator, real.extractor, settings), 0
+    folder, cached = _chunk_folder(generator, real, settings), 0
     parts, pictures = [], []
     with _progress(total, "generated images", settings.progress) as bar:
         for start in range(0, total, CHUNK):
@@ -493,11 +550,12 @@ def _compute_chunk(generator, real, seed, start, asked, keep):
     return arrays
 
 
-def _chunk_folder(generator, extractor, settings):
+def _chunk_folder(generator, real, settings):
     if settings.cache_dir is None:
         return None
     known = [generator.weights, generator.fingerprint(settings.seed), settings.seed]
-    return Path(settings.cache_dir) / f"generated_{_key(known, extractor.record())}"
+    key = _key(known, real.extractor, real.source.image_shape)
+    return Path(settings.cache_dir) / f"generated_{key}"
 
 
 def _read_chunk(file, asked, keep):
@@ -521,13 +579,8 @@ def _asked_labels(generator, real, settings):
         return np.zeros(count, np.int32)
     if not isinstance(settings.labels, str):
         return _given_labels(settings.labels, count, generator.num_classes)
-    if settings.labels == "balanced":
+    if settings.labels == "balanced" or generator.num_classes != real.source.num_classes:
         return np.arange(count, dtype=np.int32) % generator.num_classes
-    if generator.num_classes != real.source.num_classes:
-        raise ValueError(
-            f"{generator.name!r} has {generator.num_classes} classes and the source "
-            f'{real.source.num_classes}. Received: labels="source"'
-        )
     order = np.random.default_rng(settings.seed).permutation(len(real.sample))
     return np.resize(real.sample.labels[order], count).astype(np.int32)
 
@@ -549,10 +602,9 @@ def _given_labels(labels, count, num_classes):
 
 def _source_labels(generator, real):
     """The source's number of each of the generator's classes; -1 for one that it has not."""
-    names = getattr(generator, "class_names", None)
-    if names and real.source.class_names:
-        number = {name: index for index, name in enumerate(real.source.class_names)}
-        return np.array([number.get(name, -1) for name in names], np.int32)
+    numbers = class_numbers(generator, real.source)
+    if numbers is not None:
+        return numbers
     if generator.num_classes == real.source.num_classes:
         return np.arange(generator.num_classes, dtype=np.int32)
     return np.full(generator.num_classes, -1, np.int32)
@@ -608,7 +660,11 @@ def _measured(metric, real, fake, settings):
     results = measure(
         metric.function,
         *metric.inputs(reference, fake),
-        name=metric_name(metric.function.__name__, real.extractor.inception),
+        name=metric_name(
+            metric.function.__name__,
+            real.extractor.inception,
+            getattr(real.extractor, "size", 299),
+        ),
         parameters=metric.parameters,
         n_real=n_real,
         n_fake=len(fake),
@@ -620,11 +676,14 @@ def _measured(metric, real, fake, settings):
         resize=real.extractor.resize,
     )
     floors = _floor_values(metric, floor, settings.seed)
+    at_floor = _values_at_floor(metric, floor, reference, fake, settings.seed)
     intervals = _intervals(metric, real, reference, fake, settings)
-    return [_completed(one, metric, floor, floors, intervals, settings) for one in results]
+    return [
+        _completed(one, metric, floor, floors, at_floor, intervals, settings) for one in results
+    ]
 
 
-def _completed(result, metric, floor, floors, intervals, settings):
+def _completed(result, metric, floor, floors, at_floor, intervals, settings):
     key = result.name if result.name in floors else None
     interval = intervals.get(key)
     if interval is not None and key in ("precision", "recall", "coverage"):
@@ -632,6 +691,8 @@ def _completed(result, metric, floor, floors, intervals, settings):
     return dataclasses.replace(
         result,
         floor=floors[key],
+        floor_n=len(floor.others),
+        value_at_floor=result.value if at_floor is None else at_floor[key],
         interval=interval,
         confidence=None if interval is None else settings.confidence,
         seed=settings.seed,
@@ -647,6 +708,18 @@ def _floor_values(metric, floor, seed):
         reference = _subset(reference, len(floor.others), seed)
     with _no_metric_warnings():
         return _named(metric(reference, floor.others))
+
+
+def _values_at_floor(metric, floor, reference, fake, seed):
+    """The metric of as many images as the floor is of: dict as `_floor_values`; None if equal."""
+    count = len(floor.others)
+    others = floor.reference
+    if metric.against == "matched":
+        others = _subset(others, count, seed)
+    if count == len(fake) and (metric.against == "none" or len(others) == len(reference)):
+        return None
+    with _no_metric_warnings():
+        return _named(metric(others, _subset(fake, count, seed)))
 
 
 def _intervals(metric, real, reference, fake, settings):
@@ -715,14 +788,15 @@ def _classes(real, fake, settings):
         return None
     held_out, told = real.held_out_sample, None
     if real.classifies and held_out is not None and held_out.labels is not None:
-        told = held_out.logits.argmax(-1) == held_out.labels
+        held_out = held_out.rows(held_out.labels >= 0)
+        told = held_out.logits.argmax(-1) == held_out.labels if len(held_out) else None
     rows = [
-        _class_row(real, fake, index, asked, predicted, told, settings)
+        _class_row(real, fake, index, asked, predicted, held_out, told, settings)
         for index in range(real.source.num_classes)
     ]
     agreement = None
     if asked is not None and predicted is not None:
-        agreement = _share(predicted == asked, settings.confidence)
+        agreement = _share((predicted == asked)[asked >= 0], settings.confidence)
     return {
         "rows": rows,
         "agreement": agreement,
@@ -732,7 +806,7 @@ def _classes(real, fake, settings):
     }
 
 
-def _class_row(real, fake, index, asked, predicted, told, settings):
+def _class_row(real, fake, index, asked, predicted, held_out, told, settings):
     group = (asked if asked is not None else predicted) == index
     own = real.sample.labels == index
     row = {
@@ -747,8 +821,8 @@ def _class_row(real, fake, index, asked, predicted, told, settings):
     }
     if asked is not None and predicted is not None and group.any():
         row["agreement"] = float((predicted[group] == index).mean())
-    if told is not None and (real.held_out_sample.labels == index).any():
-        row["agreement_held_out"] = float(told[real.held_out_sample.labels == index].mean())
+    if told is not None and (held_out.labels == index).any():
+        row["agreement_held_out"] = float(told[held_out.labels == index].mean())
     return row | _class_distances(real.sample.rows(own), fake.rows(group), settings.seed)
 
 
@@ -806,7 +880,7 @@ def _evaluate(generator, real, settings, name):
     labels = _asked_labels(generator, real, settings)
     fake, images, cached = _generated(generator, real, settings, labels)
     seconds = dict(real.seconds, generation=time.perf_counter() - started)
-    notes = list(_notes(generator, real, fake, settings))
+    notes = [*_notes(generator, real, fake, settings), *_range_notes(real, images)]
     if (fake.labels is not None) and (fake.labels < 0).any():
         notes.append("Some classes of the generated images are no classes of the source.")
 
@@ -832,7 +906,7 @@ def _evaluate(generator, real, settings, name):
         "warnings": [*notes, *failures, *failure],
     }
     shown = None if fake.labels is None else fake.labels[:SAMPLES]
-    pairs = [] if audited is None else audited.closest_pairs(16)
+    pairs = [] if audited is None else audited.closest_pairs(NUM_PAIRS)
     return Report(record, images[:SAMPLES], shown, pairs)
 
 
@@ -853,28 +927,78 @@ def _audited(real, images, settings):
     """`(MemorizationAudit or None, list of why not)`."""
     if not settings.audit_images:
         return None, []
-    if settings.progress:
-        print("Looking for copies of training images ...", file=sys.stderr, flush=True)
+    if real.detector is None:
+        real.detector = _make_detector(real, settings)
+    detector, failures = real.detector
+    if detector is None:
+        return None, failures
+    images = images[: settings.audit_images]
+    return MemorizationAudit(detector, images, detector.examine(images)), failures
+
+
+def _make_detector(real, settings):
+    """`(CopyDetector or None, list of what to know of it)`."""
     train, failures = real.source, []
     affordable = AUDIT_MEMORY // int(np.prod(train.image_shape))
     if len(train) > affordable:
-        train, _ = train.take(affordable, settings.seed)
-        failures = [
+        train = load(train.take(affordable, settings.seed)[0])
+        failures.append(
             f"Copies were looked for in {affordable:,} random images of {len(real.source):,} only."
-        ]
+        )
+    features = _train_features(real, train, settings)
     for held_out in dict.fromkeys([real.held_out, None]):
         try:
-            found = audit(
-                images[: settings.audit_images],
+            detector = CopyDetector(
                 train,
                 held_out,
                 real.extractor,
                 seed=settings.seed,
+                progress=_say if settings.progress else None,
+                train_features=features,
             )
-            return found, failures
+            return detector, failures
         except ValueError as error:
             failures.append(f"No audit for copies against {held_out or 'the source'}: {error}")
     return None, failures
+
+
+def _train_features(real, train, settings):
+    """Features of all images of `train`, in its order."""
+    if train is real.source and len(real.sample) == len(train):
+        return real.sample.features
+    every = dataclasses.replace(settings, num_real=max(len(train), MIN_IMAGES))
+    return _cached_sample(train, "training images", real.extractor, every).features
+
+
+def _say(stage):
+    print(f"Looking for copies: {stage} ...", file=sys.stderr, flush=True)
+
+
+def _on_shares(real, fake):
+    """A note where the classes asked for are not as frequent as the source's."""
+    known = fake.labels is not None and real.sample.labels is not None
+    if not known or not real.source.num_classes or (fake.labels < 0).any():
+        return
+    asked, own = (
+        np.bincount(labels, minlength=real.source.num_classes) / len(labels)
+        for labels in (fake.labels, real.sample.labels)
+    )
+    apart = np.abs(asked - own).sum() / 2
+    chance = np.sqrt(own * (1 - own) / len(fake)).sum()  # some 2.5 times what random images have
+    if apart > max(MAX_APART, chance):
+        yield (
+            f"The generated images have other shares of classes than the source, by {apart:.0%}: "
+            "the distances include that, and their floors do not."
+        )
+
+
+def _range_notes(real, images):
+    """Notes on images whose values end at 1."""
+    known, _ = real.source.take(min(len(real.source), SAMPLES))
+    return [
+        *warn_of_range(int(images.max()), "generated images"),
+        *warn_of_range(int(known.max()), "real images"),
+    ]
 
 
 def _notes(generator, real, fake, settings):
@@ -883,8 +1007,10 @@ def _notes(generator, real, fake, settings):
     if generator.num_classes and generator.num_classes != real.source.num_classes:
         yield (
             f"The generated images have {generator.num_classes} classes and the source "
-            f"{real.source.num_classes}: labels are not compared."
+            f"{real.source.num_classes or 'no labels'}: labels are not compared, and a model is "
+            "asked for its classes equally often."
         )
+    yield from _on_shares(real, fake)
     if real.held_out is None:
         yield (
             "No held-out images were given: the floor and the audit are calibrated on the images "
@@ -905,15 +1031,12 @@ def _notes(generator, real, fake, settings):
 # ---------------------------------------------------------------------------------------------
 
 
-def _key(values, extractor):
+def _key(values, extractor, image_shape):
     """Names a file by what its numbers depend on; what a classifier took to train is not."""
-    fields = ("name", "weights", "dimension", "resize")
-    text = json.dumps([_FORMAT, values, [extractor[field] for field in fields]])
+    record = extractor.record()
+    fields = [record[field] for field in ("name", "weights", "dimension", "resize")]
+    text = json.dumps([_CACHE_FORMAT, values, fields, extractor.fingerprint(image_shape)])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _digest(array):
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _read_npz(file, count):

@@ -28,10 +28,12 @@ import tensorflow as tf
 from keras import layers
 
 from keras_gen.data.arrays import check_images, check_labels
+from keras_gen.data.classes import class_numbers
 from keras_gen.data.load import load
 from keras_gen.data.pixels import fit_arrays
 from keras_gen.data.source import Source
 from keras_gen.images import from_uint8, write_atomically
+from keras_gen.metrics.result import MetricWarning
 from keras_gen.networks.seeding import Initializers
 
 INCEPTION_URL = (
@@ -108,6 +110,14 @@ class Extractor:
             "inception": self.inception,
         }
 
+    def fingerprint(self, image_shape):
+        """Of what name and weights do not tell: a hash, hexadecimal, of the features of two fixed
+        images of that shape `(height, width, channels)`; "" where these tell all."""
+        count = 2 * int(np.prod(image_shape))
+        pixels = (np.arange(count, dtype=np.uint32) * np.uint32(2654435761)) >> np.uint32(24)
+        features = self(pixels.astype(np.uint8).reshape(2, *image_shape)).features
+        return hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+
     def _prepare(self, images):
         """uint8 images as `_compute` takes them; NumPy."""
         return images
@@ -181,17 +191,44 @@ def extract_batches(extractor, images, num_images=None, batch_size=256, progress
 
     Yields:
         `Features` of up to `batch_size` images (of `extractor.rows`, if that is more).
+
+    Warns:
+        MetricWarning: if no pixel of all images is above 1.
     """
     total = num_images if num_images is not None else _length(images)
     chunk = extractor.rows * max(1, batch_size // extractor.rows)
-    done = 0
+    done = highest = 0
     for batch in _rechunked(uint8_batches(images, batch_size), chunk, num_images):
         yield extractor(batch)
-        done += len(batch)
+        done, highest = done + len(batch), max(highest, int(batch.max()))
         if progress is not None:
             progress(done, total)
     if not done or (num_images is not None and done < num_images):
         raise ValueError(f"There are {done:,} images. Received: num_images={num_images}")
+    warn_of_range(highest)
+
+
+def warn_of_range(highest, what="images"):
+    """Warns of uint8 images that are all but black, as floats in [0, 1] become that are cast.
+
+    Args:
+        highest: int, the highest value of all pixels.
+        what: str, what images these are.
+
+    Returns:
+        list of str: what was said, one line or none.
+
+    Warns:
+        MetricWarning: if `highest` is 0 or 1.
+    """
+    if highest > 1:
+        return []
+    text = (
+        f"No pixel of the {what} is above {highest} of 255: values in [0, 1] must be multiplied by "
+        "255 before they become uint8."
+    )
+    warnings.warn(text, MetricWarning, stacklevel=3)
+    return [text]
 
 
 def uint8_batches(images, batch_size=256):
@@ -271,7 +308,7 @@ class InceptionV3(Extractor):
         if size not in (75, 299):
             raise ValueError(f"`size` must be 299 or 75. Received: size={size!r}")
         path = _inception_file(weights)
-        self._size = size
+        self.size = size
         self._model, self._has_logits = _load_inception(path, size)
         published = _file_md5(path) in INCEPTION_MD5
         digest = weights_hash(self._model.get_weights())
@@ -280,11 +317,14 @@ class InceptionV3(Extractor):
         super().__init__(f"inception_v3 {kind}, avg_pool 2048, {size} px", digest, 2048, resize)
         self.inception = published
 
+    def fingerprint(self, image_shape):
+        return ""
+
     def _compute(self, images):
         images = tf.cast(images, tf.float32)
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
-        images = _resized(images, (self._size, self._size), antialias=self._size == 299)
+        images = _resized(images, (self.size, self.size), antialias=self.size == 299)
         outputs = self._model(images / 127.5 - 1.0, training=False)
         return (outputs[0], outputs[1]) if self._has_logits else (outputs, None)
 
@@ -451,6 +491,7 @@ MAX_SIDE = 128
 
 MIN_SIDE = 8
 BATCH_SIZE = 128
+MIN_IMAGES_SEEN, MAX_IMAGES_SEEN = 40_000, 240_000
 TRAINING_MEMORY = 2**30
 """Bytes of images the classifier is trained on at most; of a larger source, random ones."""
 
@@ -497,6 +538,9 @@ class Classifier(Extractor):
             "seconds": self.seconds,
         }
 
+    def fingerprint(self, image_shape):
+        return ""
+
     def predict_logits(self, images, batch_size=256):
         """Logits float32 `[n, num_classes]` of images given as `extract` takes them."""
         return extract(self, images, batch_size=batch_size).logits
@@ -509,20 +553,37 @@ class Classifier(Extractor):
         """Share of images classified rightly.
 
         Args:
-            images: a labelled `Source`, or uint8 `[n, h, w, c]` with
+            images: a labelled `Source`, whose classes are matched by name where both have names
+                (images of other classes do not count); or uint8 `[n, h, w, c]` with
             labels: integers `[n]`.
 
         Returns:
             float in [0, 1].
+
+        Raises:
+            ValueError: if there are no labels, or no class is one of the classifier's.
         """
         if isinstance(images, Source):
             _check_labelled(images)
-            right = [
-                self.predict_labels(batch) == truth
-                for batch, truth in images.numpy_batches(self.rows * 4)
-            ]
+            numbers = self._numbers_of(images)
+            right = []
+            for batch, labels in images.numpy_batches(self.rows * 4):
+                truth = numbers[labels]
+                right.append((self.predict_labels(batch) == truth)[truth >= 0])
             return float(np.concatenate(right).mean())
         return float((self.predict_labels(images) == check_labels(labels, len(images))).mean())
+
+    def _numbers_of(self, source):
+        """The classifier's number of each class of a source, -1 for one that it has not."""
+        numbers = class_numbers(source, self)
+        if numbers is None:
+            return np.arange(source.num_classes)
+        if (numbers < 0).all():
+            raise ValueError(
+                f"The images must have classes of the classifier's, {self.class_names}. "
+                f"Received: images with the classes {source.class_names}"
+            )
+        return numbers
 
     def _prepare(self, images):
         if images.shape[1:] != self.image_shape:
@@ -553,7 +614,7 @@ def train_extractor(
             chosen by `seed`, and trains on the others.
         seed: int.
         num_images_seen: how many images, counting repetition, training sees. By default four times
-            the data, and at least 40,000.
+            the data, at least 40,000 and at most 240,000: a minute or two of small images.
         dimension: int, length of a feature vector.
         cache: whether to look in the cache folder and to write to it.
         verbose: 1 shows a progress bar.
@@ -638,7 +699,7 @@ def _training_size(image_shape):
 
 def _num_steps(count, num_images_seen):
     if num_images_seen is None:
-        num_images_seen = max(4 * count, 40_000)
+        num_images_seen = min(max(4 * count, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
     if not isinstance(num_images_seen, numbers.Integral) or num_images_seen < 1:
         raise ValueError(
             f"`num_images_seen` must be a positive integer. Received: {num_images_seen=}"

@@ -243,10 +243,15 @@ class SavedModelGenerator(Generator):
                 "The signature `serving_default` must take `seed` (and `label`). "
                 f"Received: model={str(version)!r} with the inputs {sorted(inputs)}"
             )
-        if ("label" in inputs) != bool(self.num_classes):
+        if "label" in inputs and not self.num_classes:
             raise ValueError(
                 f"The SavedModel takes `label`, but its {INFO_FILE} does not say how many classes "
                 f"there are. Received: model={str(version)!r}"
+            )
+        if self.num_classes and "label" not in inputs:
+            raise ValueError(
+                f"The SavedModel takes no `label`, but its {INFO_FILE} says that there are "
+                f"{self.num_classes} classes. Received: model={str(version)!r}"
             )
 
     def images(self, start, labels, seed=0):
@@ -265,7 +270,11 @@ class SavedModelGenerator(Generator):
 
 
 class SourceImages(Generator):
-    """Images that exist already: a folder, a `Source`, an array. Labels are their own."""
+    """Images that exist already: a folder, a `Source`, an array. Labels are their own.
+
+    They come in an order that the seed chooses: the first images of a folder are those of its first
+    class.
+    """
 
     kind = "images"
 
@@ -275,7 +284,7 @@ class SourceImages(Generator):
         self.name = Path(source.name).name or source.name
         self.image_shape, self.num_classes = source.image_shape, source.num_classes
         self.class_names = source.class_names
-        self._stream, self._position = None, None
+        self._stream, self._position = None, None  # the position: (seed, number of the next image)
 
     def images(self, start, labels, seed=0):
         count = len(labels)
@@ -284,10 +293,10 @@ class SourceImages(Generator):
                 f"{self.name} has {len(self._source):,} images. "
                 f"Received: num_images={start + count}"
             )
-        if self._position != start:
-            self._stream, self._position = self._rows(start), start
+        if self._position != (seed, start):
+            self._stream = self._rows(start, seed)
         rows = [next(self._stream) for _ in range(count)]
-        self._position += count
+        self._position = (seed, start + count)
         images = np.stack([image for image, _ in rows])
         if not self.num_classes:
             return images, None
@@ -295,18 +304,23 @@ class SourceImages(Generator):
 
     def fingerprint(self, seed=0):
         """Of every image: a folder has no weights that name it."""
-        digest = hashlib.sha256()
-        for images, labels in self._source.numpy_batches(_KEPT_BATCH):
-            digest.update(np.ascontiguousarray(images).tobytes())
-            digest.update(b"" if labels is None else np.ascontiguousarray(labels).tobytes())
-        return digest.hexdigest()
+        return source_fingerprint(self._source)
 
-    def _rows(self, start):
+    def _rows(self, start, seed):
         position = 0
-        for images, labels in self._source.numpy_batches(_KEPT_BATCH):
+        for images, labels in self._source.numpy_batches(_KEPT_BATCH, seed):
             for row in range(max(0, start - position), len(images)):
                 yield images[row], None if labels is None else labels[row]
             position += len(images)
+
+
+def source_fingerprint(source):
+    """SHA-256, hexadecimal, of every image and label of a `Source`, in its own order."""
+    digest = hashlib.sha256(repr((source.image_shape, source.num_classes)).encode())
+    for images, labels in source.numpy_batches(_KEPT_BATCH):
+        digest.update(np.ascontiguousarray(images).tobytes())
+        digest.update(b"" if labels is None else np.ascontiguousarray(labels).tobytes())
+    return digest.hexdigest()
 
 
 def _checked(images, count, name):

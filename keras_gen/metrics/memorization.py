@@ -12,6 +12,7 @@ Three questions, from the surest to the most sensitive:
 A generator that copies gets the best FID there is: this check belongs beside every quality score.
 """
 
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -19,6 +20,7 @@ import itertools
 import numpy as np
 
 from keras_gen.data.arrays import check_images
+from keras_gen.data.source import Source
 from keras_gen.images import Provenance, grid, write_png
 from keras_gen.metrics.extractors import extract, uint8_batches
 from keras_gen.metrics.neighbours import nearest_neighbours
@@ -30,7 +32,7 @@ _COMPARED_SIDE = 64  # larger images are averaged down to this many pixels befor
 _COARSE_SIDE = 8
 _CANDIDATES = 8  # for each flip and coarse shift
 _BLOCK_BYTES = 2**27
-_UNKNOWN = Provenance("unknown", "unknown", "unknown")
+UNKNOWN = Provenance("unknown", "unknown", "unknown")
 
 
 def audit(
@@ -52,11 +54,13 @@ def audit(
         fake_images: generated images: uint8 `[n, h, w, c]`, a `Source`, or an iterable of batches.
         train_images: the training images, in the same forms. They are held in memory as uint8.
         held_out: real images of the same distribution that were not trained on; None calibrates on
-            training images instead, each compared with all others. Then views of one object that
+            training images instead, each compared with all others, but for those that occur more
+            than once: they are no fresh images, and would hide every copy. Views of one object that
             both stand in the training set count as what fresh images look like, as they should.
         extractor: an `Extractor` whose feature space is searched too; None compares pixels alone.
         false_alarm_rate: float, share of fresh real images that may be called suspicious.
-        num_calibration: int, at most so many held-out images are used, chosen by `seed`.
+        num_calibration: int, at most so many held-out images are used, chosen by `seed`; of a
+            `Source` no more than twice as many are read.
         max_shift: int, shifts of up to so many pixels are undone (of an eighth of the shorter side
             at most).
         flips: whether horizontal flips are undone.
@@ -105,14 +109,17 @@ class CopyDetector:
     Args:
         train_images, held_out, extractor, false_alarm_rate, num_calibration, max_shift, flips,
             seed, progress: see `audit`.
+        train_features: `[n, d]`, the extractor's features of the training images in their order,
+            where they are known; None computes them.
 
     Attributes:
         num_train, num_held_out: numbers of images.
         calibration: "held-out images" or "training images, each left out".
-        num_dropped: held-out images that are training images and thus not fresh.
+        num_dropped: images that were not fresh, and thus left out of the calibration: held-out
+            images that are training images; or training images that occur more than once.
 
     Raises:
-        ValueError: see `audit`.
+        ValueError: see `audit`; or if `train_features` are not as many as the images.
     """
 
     def __init__(
@@ -126,6 +133,7 @@ class CopyDetector:
         flips=True,
         seed=0,
         progress=None,
+        train_features=None,
     ):
         if not 0 < false_alarm_rate < 0.5:
             raise ValueError(
@@ -141,11 +149,12 @@ class CopyDetector:
                 f"There must be more than {_NEIGHBOURS + 1} training images. "
                 f"Received: {self.num_train}"
             )
-        self._train_hashes = set(hashes(self.train))
+        self._train_hashes = collections.Counter(hashes(self.train))
         self.spaces = {"pixels": PixelSpace(self.train, max_shift, flips)}
         if extractor is not None:
-            self._progress(f"features of {self.num_train:,} training images")
-            self.spaces["features"] = FeatureSpace(self.train, extractor)
+            if train_features is None:
+                self._progress(f"features of {self.num_train:,} training images")
+            self.spaces["features"] = FeatureSpace(self.train, extractor, train_features)
         self._calibrate(held_out, num_calibration)
 
     @property
@@ -155,10 +164,19 @@ class CopyDetector:
             "n_train": self.num_train,
             "n_held_out": self.num_held_out,
             "calibration": self.calibration,
-            "held_out_exact_duplicates_dropped": self.num_dropped,
+            "calibration_exact_duplicates_dropped": self.num_dropped,
             "false_alarm_rate": self.false_alarm_rate,
             "seed": self.seed,
         }
+
+    def dropped_as_text(self):
+        """How many images the calibration left out, and why: str."""
+        if self.calibration == "held-out images":
+            return f"{self.num_dropped:,} held-out images are training images and were left out."
+        return (
+            f"{self.num_dropped:,} training images occur more than once; the calibration leaves "
+            "them out."
+        )
 
     def examine(self, images):
         """Compares images with the training set.
@@ -184,33 +202,37 @@ class CopyDetector:
         return Examination(found, exact, p_values, p_values <= self.false_alarm_rate)
 
     def _calibrate(self, held_out, num_calibration):
-        self.num_dropped, own = 0, None
         generator = np.random.default_rng(self.seed)
         if held_out is None:
             self.calibration = "training images, each left out"
-            count = min(num_calibration, self.num_train)
-            own = np.sort(generator.choice(self.num_train, count, replace=False))
-            images = self.train[own]
+            single = [self._train_hashes[digest] == 1 for digest in hashes(self.train)]
+            own, candidates = np.flatnonzero(single), self.train
         else:
             self.calibration = "held-out images"
-            images = collected(held_out)
-            self._check_shape(images, "held_out")
-            fresh = [digest not in self._train_hashes for digest in hashes(images)]
-            self.num_dropped = len(images) - sum(fresh)
-            images = images[fresh]
-            if len(images) > num_calibration:
-                images = images[generator.choice(len(images), num_calibration, replace=False)]
+            candidates = self._read_held_out(held_out, 2 * num_calibration)
+            own = np.flatnonzero([one not in self._train_hashes for one in hashes(candidates)])
+        self.num_dropped = len(candidates) - len(own)
+        if len(own) > num_calibration:
+            own = np.sort(generator.choice(own, num_calibration, replace=False))
+        images, own = candidates[own], own if held_out is None else None
         self.num_held_out = len(images)
         if int(self.false_alarm_rate * (len(images) + 1)) < 1:
             raise ValueError(
                 f"A false-alarm rate of {self.false_alarm_rate:g} needs "
-                f"{int(np.ceil(1 / self.false_alarm_rate))} held-out images or more. "
-                f"Received: {len(images)} that are not training images"
+                f"{int(np.ceil(1 / self.false_alarm_rate))} held-out images or more that are no "
+                f"copies of training images. Received: {len(images)} such {self.calibration}"
             )
         self.held_out = {}
         for name, space in self.spaces.items():
             self._progress(f"calibration on {len(images):,} images by {name}")
             self.held_out[name] = space.nearest(images, own)
+
+    def _read_held_out(self, held_out, most):
+        if isinstance(held_out, Source) and len(held_out) > most:
+            held_out, _ = held_out.take(most, self.seed)
+        images = collected(held_out)
+        self._check_shape(images, "held_out")
+        return images
 
     def _scores(self, found):
         return np.stack([found[name].ratios for name in self.spaces], axis=1)
@@ -402,11 +424,17 @@ class FeatureSpace:
     Args:
         images: uint8 `[n, h, w, c]`.
         extractor: an `Extractor`.
+        features: its features of the images, `[n, d]`, where they are known.
     """
 
-    def __init__(self, images, extractor):
+    def __init__(self, images, extractor, features=None):
         self.extractor = extractor
-        self.features = extract(extractor, images).features
+        self.features = extract(extractor, images).features if features is None else features
+        if len(self.features) != len(images):
+            raise ValueError(
+                f"There must be features of each of the {len(images):,} training images. "
+                f"Received: train_features of {len(self.features):,}"
+            )
 
     def nearest(self, images, own=None):
         """See `PixelSpace.nearest`; distances are Euclidean."""
@@ -646,11 +674,7 @@ class MemorizationAudit:
             count: int, number of pairs.
             provenance: `Provenance` of the generated images; None says that it is unknown.
         """
-        pairs = self.closest_pairs(count)
-        images = np.stack([image for pair in pairs for image in (pair["fake"], pair["train"])])
-        scale = max(1, 96 // max(images.shape[1:3]))
-        picture = grid(images, columns=min(8, len(images)), scale=scale)
-        write_png(path, picture, provenance or _UNKNOWN)
+        write_png(path, pairs_picture(self.closest_pairs(count)), provenance or UNKNOWN)
 
     def _pair(self, row):
         space = min(
@@ -714,9 +738,23 @@ class MemorizationAudit:
                 f"{detector.num_held_out:,} held-out images; 10 or more would make it steadier."
             )
         if detector.num_dropped:
-            yield f"{detector.num_dropped:,} held-out images are training images and were left out."
+            yield detector.dropped_as_text()
         if self.num_repeated:
             yield f"{self.num_repeated:,} generated images equal an earlier one."
+
+
+def pairs_picture(pairs):
+    """Each generated image and its neighbour to its right, four pairs in a row.
+
+    Args:
+        pairs: what `MemorizationAudit.closest_pairs` returns, at least one.
+
+    Returns:
+        uint8 `[height, width, c]`.
+    """
+    images = np.stack([image for pair in pairs for image in (pair["fake"], pair["train"])])
+    scale = max(1, 96 // max(images.shape[1:3]))
+    return grid(images, columns=min(8, len(images)), scale=scale)
 
 
 def _cells(images, num_cells, seed):

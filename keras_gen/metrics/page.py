@@ -5,7 +5,7 @@ import html
 
 import numpy as np
 
-from keras_gen.images import Provenance, encode_png, grid
+from keras_gen.images import encode_png, grid
 from keras_gen.metrics.report import (
     HIGHER,
     LIKE_REAL,
@@ -117,9 +117,13 @@ def _findings(findings):
 def _samples(report):
     labels, images = report.sample_labels, report.samples
     seed = report.record["settings"]["seed"]
-    provenance = _given(report)
+    provenance = report.provenance
     scale = max(1, 56 // max(images.shape[1:3]))
-    caption = f'<p class="soft">The first of seed {seed}; not chosen.</p>'
+    given = report.record["model"]["kind"] == "images"
+    text = (
+        f"Chosen at random by seed {seed}." if given else f"The first of seed {seed}; not chosen."
+    )
+    caption = f'<p class="soft">{text}</p>'
     names = report.record["real"]["class_names"]
     known = labels is not None and names and (np.asarray(labels) >= 0).all()
     if not known or len(names) > _MAX_CLASS_ROWS:
@@ -194,7 +198,7 @@ def _classes(classes):
         columns.append(("Asked for", lambda row: f"{row['n_asked']:,}"))
     if rows[0]["share"] is not None:
         columns.append(("Share, generated", lambda row: _bar(row["share"], rows)))
-    if rows[0]["agreement"] is not None:
+    if any(row["agreement"] is not None for row in rows):
         columns.append(("Seen as asked for", lambda row: percent(row["agreement"])))
     if any(row["agreement_held_out"] is not None for row in rows):
         columns.append(("Real held-out seen right", lambda row: percent(row["agreement_held_out"])))
@@ -252,7 +256,7 @@ def _copies(report):
     audit = report.record["memorization"]
     if audit is None:
         return ""
-    figures = "".join(_pair(pair, _given(report)) for pair in report.pairs)
+    figures = "".join(_pair(pair, report.provenance) for pair in report.pairs)
     rows = "".join(_space_row(name, space) for name, space in audit["spaces"].items())
     head = (
         "<th>Compared by</th><th>C<sub>T</sub></th><th>Authenticity</th>"
@@ -356,7 +360,7 @@ def comparison_page(comparison):
         picture = grid(report.samples[:16], columns=16, padding=1)
         parts.append(
             f'<h3><a href="{_e(folder)}/report.html">{_e(name)}</a></h3>'
-            f"{_image(picture, _given(report), name)}{_findings(report.findings()[:4])}"
+            f"{_image(picture, report.provenance, name)}{_findings(report.findings()[:4])}"
         )
     return _page(title, parts)
 
@@ -372,10 +376,7 @@ def _comparison_table(comparison):
         rows.append(
             f'<tr><td class="name">{_e(name)}</td>{cells}<td>{_e(copies(report))}</td></tr>'
         )
-    floors = "".join(
-        f"<td>{number(next(iter(comparison.points(m).values()))['floor'])}</td>"
-        for m in comparison.metrics
-    )
+    floors = "".join(f"<td>{number(comparison.floor(m))}</td>" for m in comparison.metrics)
     rows.append(f"<tr><td><i>other real images</i></td>{floors}<td></td></tr>")
     notes = "".join(
         f'<p class="soft">{_e(note.replace("**", ""))}</p>' for note in comparison.footnotes()
@@ -405,7 +406,8 @@ def _chart(comparison, metric):
     names = list(comparison.reports)
     where = dict(zip(names, comparison.positions()))
     ranges = [one["interval"] or (one["value"], one["value"]) for one in points.values()]
-    floors = [one["floor"] for one in points.values() if one["floor"] is not None]
+    floor = comparison.floor(metric)
+    floors = [] if floor is None else [floor]
     low = min([low for low, _ in ranges] + floors)
     high = max([high for _, high in ranges] + floors)
     margin = (high - low or abs(high) or 1) * 0.08
@@ -428,8 +430,8 @@ def _chart(comparison, metric):
     shapes = [_axis(y, low, high, left, width - right)]
     if floors:
         shapes.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(floors[0]):.1f}" '
-            f'y2="{y(floors[0]):.1f}" stroke="var(--good)" stroke-dasharray="4 3"/>'
+            f'<line x1="{left}" x2="{width - right}" y1="{y(floor):.1f}" '
+            f'y2="{y(floor):.1f}" stroke="var(--good)" stroke-dasharray="4 3"/>'
         )
     if comparison.curve:
         line = " ".join(f"{x(name):.1f},{y(one['value']):.1f}" for name, one in points.items())
@@ -441,7 +443,8 @@ def _chart(comparison, metric):
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{_e(known.title)}">'
         f"{''.join(shapes)}</svg><figcaption><b>{_e(known.title)}</b>, "
-        f"{_DIRECTION[known.better]}; dashed: other real images</figcaption></figure>"
+        f"{_DIRECTION[known.better]}{'; dashed: other real images' if floors else ''}</figcaption>"
+        "</figure>"
     )
 
 
@@ -502,15 +505,6 @@ def _page(title, parts):
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
-
-
-def _given(report):
-    """Provenance of the report's generated images, or None for existing ones."""
-    model = report.record["model"]
-    if model["kind"] == "images":
-        return None
-    weights = model["weights"] or "unknown"
-    return Provenance(model["name"], weights, report.record["settings"]["seed"])
 
 
 def _image(image, provenance, text):

@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_gen.images import write_atomically
+from keras_gen.images import Provenance, encode_png, write_atomically
+from keras_gen.metrics.memorization import UNKNOWN, pairs_picture
 
 LOWER, HIGHER, LIKE_REAL = "lower", "higher", "like real"
 
@@ -138,6 +139,15 @@ class Report:
     def name(self):
         return self.record["model"]["name"]
 
+    @property
+    def provenance(self):
+        """`Provenance` of the generated images, or None of existing ones."""
+        model = self.record["model"]
+        if model["kind"] == "images":
+            return None
+        seed = self.record["settings"]["seed"]
+        return Provenance(model["name"], model["weights"] or "unknown", seed)
+
     def findings(self):
         """What the numbers say, in plain words: list of `(level, text)`.
 
@@ -161,7 +171,9 @@ class Report:
         return report_page(self)
 
     def save(self, directory):
-        """Writes `report.json` and `report.html`, each complete or not at all.
+        """Writes `report.json`, `report.html` and, after an audit for copies, `closest_pairs.png`
+        (generated images, and the nearest training image of each to its right), each complete or
+        not at all.
 
         Args:
             directory: where to; missing folders are made.
@@ -171,6 +183,9 @@ class Report:
         """
         directory = Path(directory)
         write_atomically(directory / "report.json", _json(self.to_dict()))
+        if self.pairs:
+            picture = encode_png(pairs_picture(self.pairs), self.provenance or UNKNOWN)
+            write_atomically(directory / "closest_pairs.png", picture)
         write_atomically(directory / "report.html", self.html().encode())
         return directory / "report.html"
 
@@ -188,6 +203,8 @@ class Report:
                 f"{interval(metric):>24}{number(metric['floor']):>14}"
             )
         lines += [f"  {text}" for _, text in self.findings()]
+        warned = [text for metric in record["metrics"] for text in metric["warnings"]]
+        lines += [f"  warning: {text}" for text in dict.fromkeys(warned)]
         return "\n".join(lines)
 
     def __repr__(self):
@@ -260,32 +277,36 @@ def _on_copies(audit):
 
 
 def _on_distance(metric):
-    value, floor = metric["value"], metric["floor"]
-    title = about(metric["name"]).title
+    title, floor = about(metric["name"]).title, metric["floor"]
+    said = f"{title} {number(metric['value'])}"
     if not floor:
-        return "note", f"{title} {number(value)}."
+        return "note", f"{said}."
+    value = metric["value_at_floor"]  # of as many images as the floor is of
+    if metric["floor_n"] != metric["n_fake"]:
+        said += f"; of {metric['floor_n']:,} images {number(value)}"
     times = value / floor
     if times <= 1.5:
-        return (
-            "good",
-            f"{title} {number(value)}: hardly more than the {number(floor)} of other real images.",
-        )
+        return "good", f"{said}: hardly more than the {number(floor)} of other real images."
     level = "note" if times < 20 else "bad"
-    return (
-        level,
-        f"{title} {number(value)}: {times:,.1f} times the {number(floor)} of other real images.",
-    )
+    return level, f"{said}: {times:,.1f} times the {number(floor)} of other real images."
 
 
 def _on_precision(precision, recall):
-    worst = min(one["value"] / one["floor"] if one["floor"] else 1.0 for one in (precision, recall))
+    worst = min(
+        one["value_at_floor"] / one["floor"] if one["floor"] else 1.0 for one in (precision, recall)
+    )
     text = (
         f"{percent(precision['value'])} of the generated images look like real ones (precision; "
         f"other real images: {percent(precision['floor'])}), and {percent(recall['value'])} of the "
         f"real ones have a like among the generated (recall; other real images: "
-        f"{percent(recall['floor'])})."
+        f"{percent(recall['floor'])})"
     )
-    return ("good" if worst > 0.95 else "note" if worst > 0.5 else "bad"), text
+    if precision["floor_n"] != precision["n_fake"]:
+        text += (
+            f"; of {precision['floor_n']:,} images, as the floors, "
+            f"{percent(precision['value_at_floor'])} and {percent(recall['value_at_floor'])}"
+        )
+    return ("good" if worst > 0.95 else "note" if worst > 0.5 else "bad"), text + "."
 
 
 def _on_classes(classes):
@@ -327,6 +348,12 @@ def _on_trust(record):
             "note",
             "The features are not Inception's: these distances are no FID or KID, and are "
             "comparable with the same extractor alone.",
+        )
+    elif not any(metric["name"] == "FID" for metric in record["metrics"]):
+        yield (
+            "note",
+            "The features are Inception's, but not of images of 299 pixels: the KID is that of the "
+            "Keras examples, and no distance here is an FID.",
         )
     for text in record["warnings"]:
         yield "note", text
@@ -370,6 +397,12 @@ class Comparison:
                 if one["name"] == metric:
                     found[name] = one
         return found
+
+    def floor(self, metric):
+        """What other real images get; None where it is of other numbers of them for each model."""
+        points = list(self.points(metric).values())
+        counts = {point["floor_n"] for point in points}
+        return points[0]["floor"] if len(counts) == 1 else None
 
     def best(self, metric):
         """Names of the best model and of those whose interval overlaps with its own.
@@ -429,7 +462,7 @@ class Comparison:
         for name, report in self.reports.items():
             cells = [self.cell(metric, name) for metric in self.metrics]
             rows.append([name.replace("|", "\\|"), *cells, copies(report)])
-        floors = [number(next(iter(self.points(m).values()))["floor"]) for m in self.metrics]
+        floors = [number(self.floor(metric)) for metric in self.metrics]
         rows.append(["*other real images*", *floors, ""])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         return "\n".join([*lines, "", *self.footnotes()]) + "\n"
@@ -446,7 +479,15 @@ class Comparison:
             f"In brackets {confidence:.0%} confidence intervals for the choice of the generated "
             "images. **Bold**: the best; ≈: its interval overlaps the best one's, so that they "
             "are not told apart.",
+            *self._on_floors(),
         ]
+
+    def _on_floors(self):
+        if any(self.floor(metric) is None for metric in self.metrics):
+            yield (
+                "–: the floors differ, as the models were measured with different numbers of "
+                "images; each is in its model's own report."
+            )
 
     def cell(self, metric, name, bold="**"):
         """One cell of the table: str."""
@@ -512,7 +553,7 @@ def _badness(metric):
     if not math.isfinite(value):
         return math.inf
     if better == LIKE_REAL:
-        return abs(value - metric["floor"])
+        return abs(metric["value_at_floor"] - metric["floor"])
     return value if better == LOWER else -value
 
 

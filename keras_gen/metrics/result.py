@@ -17,17 +17,20 @@ _INCEPTION_NAMES = {
 }
 
 
-def metric_name(metric, inception):
+def metric_name(metric, inception, size=299):
     """What to call a metric: "FID" is said of Inception features alone.
 
     Args:
         metric: str, name of the function, such as "frechet_distance".
         inception: bool, whether the features are those of InceptionV3.
+        size: int, the side of the images that it saw: at another than 299 px only "KID" is said.
 
     Returns:
         str.
     """
-    return _INCEPTION_NAMES.get(metric, metric) if inception else metric
+    if not inception or (size != 299 and metric != "kernel_distance"):
+        return metric
+    return _INCEPTION_NAMES.get(metric, metric)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,9 @@ class MetricResult:
         seed: int, of subsets, splits or projections.
         floor: float or None, the metric between real images and other real images: what a perfect
             generator would get.
+        floor_n: int or None, number of images in the place of the generated ones for the floor.
+        value_at_floor: float or None, the metric of as many images as the floor is of: what may be
+            compared with it. Where these are `n_real` and `n_fake`, it is `value`.
         parameters: dict, what else defines the metric, such as `{"k": 3, "test": "<="}`.
         warnings: tuple of str.
     """
@@ -68,6 +74,8 @@ class MetricResult:
     resize: str | None = None
     seed: int | None = None
     floor: float | None = None
+    floor_n: int | None = None
+    value_at_floor: float | None = None
     parameters: dict = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -234,6 +234,16 @@ def test_npz_with_other_keys_is_refused(tmp_path, random_images):
         data.load(tmp_path / "set.npz")
 
 
+def test_numpy_batches_in_the_order_of_take():
+    source = data.load("digits")
+    expected, labels = source.take(1500, seed=3)
+    batches = list(source.numpy_batches(400, seed=3))
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), expected)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in batches]), labels)
+    with pytest.raises(ValueError, match=r"seed=0\.5"):
+        next(source.numpy_batches(400, seed=0.5))
+
+
 def test_digits():
     train, test, everything = (data.load("digits", split=s) for s in ("train", "test", "all"))
     assert (len(train), len(test), len(everything)) == (1500, 297, 1797)

@@ -3,6 +3,7 @@
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,16 @@ def only(folder, **arguments):
     np.testing.assert_array_equal(images, next(streamed.numpy_batches(len(kept)))[0])
     assert len(images) == 1
     return images[0]
+
+
+def test_a_path_is_no_name_of_a_data_set(tmp_path, save, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "digits" / "a.png", COLOUR)
+    for source in (Path("digits"), "./digits"):
+        assert len(data.load(source)) == 1
+    assert len(data.load("digits")) == 1500
+    with pytest.raises(FileNotFoundError, match="mnist"):
+        data.load(Path("mnist"))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.PNG", "a.Bmp", "a.webp"])

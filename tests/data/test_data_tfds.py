@@ -50,6 +50,15 @@ def test_streamed_is_the_same_as_held_in_memory(tfds_dir):
         np.testing.assert_array_equal(left, right)
 
 
+def test_streamed_in_a_seeded_order(tfds_dir):
+    source = data.load("mnist", "test[:300]", data_dir=tfds_dir, memory_limit=0)
+    images, labels = (np.concatenate(part) for part in zip(*source.numpy_batches(64, seed=1)))
+    expected = source.take(300, seed=1)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(labels, expected[1])
+    assert (labels != source.take(300)[1]).any()
+
+
 def test_slices_and_all(tfds_dir):
     lengths = {
         split: len(data.load("mnist", split=split, data_dir=tfds_dir, memory_limit=0))

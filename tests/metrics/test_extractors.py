@@ -233,6 +233,11 @@ class TestClassifier:
         assert (predicted == labels).mean() == classifier.accuracy_on(images, labels)
         assert classifier.accuracy_on(digits) > 0.99
 
+    def test_training_of_a_large_set_is_bounded(self):
+        steps = extractors._num_steps(1_000_000, None) * extractors.BATCH_SIZE
+        assert 240_000 <= steps < 242_000
+        assert extractors._num_steps(60_000, None) * extractors.BATCH_SIZE == steps
+
     def test_no_feature_is_dead(self, classifier, digits):
         assert (extract(classifier, digits).features.std(0) > 1e-3).mean() > 0.9
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from keras_gen import data, images
-from keras_gen.metrics import memorization
+from keras_gen.metrics import extractors, memorization
 from keras_gen.metrics.extractors import train_extractor
 from keras_gen.metrics.memorization import (
     CopyDetector,
@@ -102,6 +102,48 @@ class TestAudit:
         train, fresh = digits
         detector = CopyDetector(train, np.concatenate([fresh, train[:50]]))
         assert detector.num_dropped == 50 and detector.num_held_out == 300
+
+    def test_duplicates_in_the_training_set_do_not_blind_the_audit(self, digits):
+        train, fresh = digits
+        train = np.concatenate([train, train[:60]])
+        detector = CopyDetector(train)
+        assert detector.num_dropped == 120 and detector.num_held_out == 1040
+        assert detector.record["calibration_exact_duplicates_dropped"] == 120
+        fake = np.concatenate([copied(train[100:130], noise=4), fresh[:200]])
+        result = audit(fake, train)
+        assert result.flagged[:30].mean() > 0.75 and result.flagged[30:].mean() < 0.05
+        assert any("120 training images occur more than once" in one for one in result.warnings)
+
+    def test_a_large_held_out_source_is_not_read_as_a_whole(self, digits, monkeypatch):
+        train, fresh = digits
+        source = data.load(fresh)
+        read = []
+        take = source.take
+        monkeypatch.setattr(source, "take", lambda *a: read.append(a) or take(*a))
+        monkeypatch.setattr(source, "numpy_batches", None)
+        detector = CopyDetector(train, source, num_calibration=120, seed=3)
+        assert read == [(240, 3)] and detector.num_held_out == 120
+
+    def test_known_features_are_not_computed_again(self, digits):
+        train, fresh = digits
+
+        class Mean:
+            calls, rows = 0, 64
+
+            def __call__(self, images):
+                self.calls += len(images)
+                return extractors.Features(images.reshape(len(images), -1)[:, :20] / 1.0, None)
+
+        known, unknown = Mean(), Mean()
+        features = Mean()(train).features
+        first = CopyDetector(train, fresh[:150], known, train_features=features)
+        second = CopyDetector(train, fresh[:150], unknown)
+        assert known.calls == 150 and unknown.calls == 150 + len(train)
+        np.testing.assert_array_equal(
+            first.examine(fresh[150:]).p_values, second.examine(fresh[150:]).p_values
+        )
+        with pytest.raises(ValueError, match="Received: train_features of 1,099"):
+            CopyDetector(train, fresh, known, train_features=features[1:])
 
     def test_pairs(self, digits, tmp_path):
         train, fresh = digits

@@ -20,6 +20,8 @@ def test_fid_is_said_of_inception_alone():
     assert metric_name("kernel_distance", inception=True) == "KID"
     assert metric_name("frechet_distance", inception=False) == "frechet_distance"
     assert metric_name("precision", inception=True) == "precision"
+    assert metric_name("kernel_distance", inception=True, size=75) == "KID"
+    assert metric_name("frechet_distance", inception=True, size=75) == "frechet_distance"
 
 
 def test_a_result_says_all_and_is_json():

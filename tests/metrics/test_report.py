@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from keras_gen.images import read_provenance
 from keras_gen.metrics.report import Comparison, Report, about, number, plain
 
 
@@ -21,6 +23,8 @@ def metric(name, value, floor=1.0, interval=(0.5, 1.5), n=500, **extra):
         "n_fake": n,
         "dimension": 64,
         "floor": floor,
+        "floor_n": n,
+        "value_at_floor": value,
         "parameters": {"floor_of": "500 held-out images"},
         "warnings": [],
         **extra,
@@ -129,9 +133,13 @@ def test_the_page_is_self_contained_and_escaped():
     assert "&lt;zero&gt;" in page and "<zero>" not in page
 
 
-def test_save_writes_two_files(tmp_path):
+def test_save_writes_all_files(tmp_path):
     page = report().save(tmp_path / "new" / "report")
-    assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.json"]
+    written = sorted(p.name for p in page.parent.iterdir())
+    assert written == ["closest_pairs.png", "report.html", "report.json"]
+    provenance = read_provenance(page.parent / "closest_pairs.png")
+    assert provenance["Model"] == "a <model> & more" and provenance["Seed"] == "0"
+    assert Image.open(page.parent / "closest_pairs.png").size == (2 * 98 + 2, 98 + 2)
     record = json.loads((page.parent / "report.json").read_text())
     assert record["metrics"][0]["value"] == 2.0
     assert record["closest_pairs"][0]["train_index"] == 7
@@ -156,6 +164,50 @@ def test_findings_say_what_is_not_to_be_trusted():
     assert any("Too few images" in text for level, text in few.findings() if level == "bad")
     assert any("no FID" in text for _, text in report().findings())
     assert any("hardly more" in text for _, text in report(value=1.2).findings())
+
+
+def test_findings_compare_at_equal_numbers_of_images():
+    fewer = {"floor_n": 100, "value_at_floor": 3.6}
+    metrics = [metric("frechet_distance", 1.2, **fewer), metric("precision", 0.9, 0.9, **fewer)]
+    metrics.append(metric("recall", 0.9, 0.9, **fewer | {"value_at_floor": 0.3}))
+    found = report(metrics=metrics)
+    texts = {text: level for level, text in found.findings()}
+    assert not any("hardly more" in text for text in texts)
+    [distance] = [text for text in texts if "3.6 times the 1 of other real images" in text]
+    assert "of 100 images 3.6" in distance and texts[distance] == "note"
+    [precision] = [text for text in texts if "(precision" in text]
+    assert texts[precision] == "bad" and "of 100 images, as the floors" in precision
+
+
+def test_text_has_the_warnings_of_metrics():
+    warned = [metric("frechet_distance", 2.0, warnings=["the floor is another's"])] * 2
+    assert str(report(metrics=warned)).count("warning: the floor is another's") == 1
+
+
+def test_a_comparison_has_no_common_floor_of_other_numbers_of_images():
+    few = report(metrics=[metric("frechet_distance", 2.0, floor=9.0, floor_n=100)])
+    many = report(metrics=[metric("frechet_distance", 2.0, floor=1.0)])
+    equal, other = Comparison({"a": many, "b": many}), Comparison({"a": few, "b": many})
+    assert equal.floor("frechet_distance") == 1.0 and other.floor("frechet_distance") is None
+    assert "| *other real images* | – |" in other.markdown() and "floors differ" in other.markdown()
+    assert "stroke-dasharray" in equal.html() and "stroke-dasharray" not in other.html()
+
+
+def test_agreement_is_shown_though_the_first_class_has_none():
+    row = {"real_share": 0.5, "share": 0.5, "n_real": 9, "n_asked": 0, "n_predicted": 9}
+    row |= {"agreement_held_out": None, "n_compared": 9}
+    rows = [row | {"class": "a", "agreement": None}, row | {"class": "b", "agreement": 0.75}]
+    classes = {"rows": rows, "agreement": None, "agreement_held_out": None}
+    page = report(classes=classes | {"grouped_by": "label asked for"}).html()
+    assert "Seen as asked for" in page and "75.0%" in page
+
+
+def test_inception_at_75_px_is_no_fid():
+    extractor = report().record["extractor"] | {"inception": True}
+    found = report(extractor=extractor, metrics=[metric("KID", 2.0)])
+    assert any("no distance here is an FID" in text for _, text in found.findings())
+    images = report(model=report().record["model"] | {"kind": "images"}).html()
+    assert "Chosen at random by seed 0" in images and "The first of" not in images
 
 
 def test_metrics_are_found_by_name():
