@@ -77,7 +77,6 @@ class LatentDiffusion(GenerativeModel):
         autoencoder.trainable = False
         self.autoencoder, self.diffusion = autoencoder, diffusion
         self.averages = diffusion.averages
-        self._functions = diffusion._functions  # `sampled` compiles there
         self.built = True
 
     @classmethod
