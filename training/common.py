@@ -98,6 +98,9 @@ def train(args, build, more_callbacks=None):
         build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
             many steps the training will take.
         more_callbacks: function (source) -> list of callbacks of this family alone, or None.
+
+    Returns:
+        bool, whether this process wrote it: of several workers, one does.
     """
     strategy = {
         "none": contextlib.nullcontext,
@@ -136,7 +139,8 @@ def train(args, build, more_callbacks=None):
         batches, epochs=epochs, steps_per_epoch=args.steps_per_epoch, callbacks=callbacks
     )
     if not kg.callbacks.is_chief(model):
-        return
+        return False
     model.save(f"{args.run_dir}/model.keras")
     Path(args.run_dir, "metrics.json").write_text(json.dumps(history.history, indent=1))
     print(f"Sample grids, TensorBoard logs, metrics and the model are in {args.run_dir}")
+    return True

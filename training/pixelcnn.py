@@ -85,6 +85,5 @@ def report(args):
 
 if __name__ == "__main__":
     args = arguments()
-    common.train(args, build)
-    if args.test_split:
+    if common.train(args, build) and args.test_split:
         report(args)

@@ -107,8 +107,7 @@ def write_likelihood(args):
 
 def main():
     args = arguments()
-    common.train(args, build, active_units)
-    if args.test_split:
+    if common.train(args, build, active_units) and args.test_split:
         write_likelihood(args)
 
 

@@ -134,6 +134,7 @@ class Gaussian(Likelihood):
                 )
         else:
             positive(deviation=deviation)
+            deviation = float(deviation)
         positive(least=least)
         self.deviation, self.least, self.dequantize = deviation, least, bool(dequantize)
         self.parameters = 2 if isinstance(deviation, str) else 1

@@ -18,8 +18,8 @@ class Autoencoder(Latents, GenerativeModel):
 
     An autoencoder knows no distribution of its latents. So that it can `generate` all the same, it
     follows the mean and the covariance of the latents that it meets in training, of each class
-    apart, and draws from the normal distribution that has them. Where latents are distributed
-    otherwise, images are poor: a `VAE` is made to generate.
+    apart, over the last thousand steps or so, and draws from the normal distribution that has them.
+    Where latents are distributed otherwise, images are poor: a `VAE` is made to generate.
 
     Example:
 
@@ -73,7 +73,7 @@ class Autoencoder(Latents, GenerativeModel):
         self.latent_sums = self.add_weight(
             name="latent_sums",
             shape=(self.kinds, 1 + self.latent_dim, 1 + self.latent_dim),
-            dtype="float32",
+            dtype="float64",
             initializer=lambda shape, dtype: gaussian_fit.first_sums(shape[0], shape[1] - 1),
             trainable=False,
             aggregation="mean",
@@ -118,11 +118,15 @@ class Autoencoder(Latents, GenerativeModel):
 
     def _follow(self, latents, labels):
         """Moves the distribution of the latents towards those of a batch."""
-        steps = tf.cast(self.step.value, tf.float32)
-        decay = tf.minimum(FIT_DECAY, (1 + steps) / (10 + steps))
+        steps = tf.cast(self.step.value, tf.float64)
+        decay = tf.minimum((1 + steps) / (10 + steps), FIT_DECAY)
         sums = gaussian_fit.sums_of(latents, labels, self.kinds)
         sums *= self.distribute_strategy.num_replicas_in_sync
         self.latent_sums.assign(decay * self.latent_sums.value + sums)
+
+    @property
+    def generating_weights(self):
+        return [*super().generating_weights, self.latent_sums]
 
     # Latents
 

@@ -431,11 +431,16 @@ class GenerativeModel(keras.Model):
             )
         return np.broadcast_to(given, seeds.shape).astype(np.int32)
 
+    @property
+    def generating_weights(self):
+        """The weights, averaged, that generated images are a function of."""
+        return [average for average, _ in self.averages.pairs]
+
     def weights_hash(self):
-        """SHA-256, hexadecimal, of the averaged weights: names the generator in provenance."""
+        """SHA-256, hexadecimal, of `generating_weights`: names the generator in provenance."""
         digest = hashlib.sha256()
-        for average, _ in self.averages.pairs:
-            digest.update(np.ascontiguousarray(average.numpy()).tobytes())
+        for weight in self.generating_weights:
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
         return digest.hexdigest()
 
     # Export

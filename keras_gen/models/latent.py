@@ -1,6 +1,5 @@
 """Diffusion in the latents of an autoencoder (Rombach et al. 2022)."""
 
-import hashlib
 import math
 
 import keras
@@ -39,52 +38,48 @@ class LatentDiffusion(GenerativeModel):
             its averaged networks are used.
         diffusion: `Diffusion` whose images are the latents, (height, width, channels) with as many
             numbers as the autoencoder's latent has units, made with `clip=False`. It says how
-            images are sampled.
+            images are sampled, and gives the seed and the average.
         mean, deviation: floats, what is subtracted from each channel of the latents and what they
             are divided by, so that the diffusion model sees a mean of 0 and a deviation of 1; of
             one number or one for each channel. `measured` takes them from data.
+
+    Both models are copied, without their optimizers: those that are given stay as they are.
 
     Raises:
         ValueError: when the two do not fit one another.
     """
 
-    def __init__(self, autoencoder, diffusion, mean=0.0, deviation=1.0, **kwargs):
-        settings = {"seed": diffusion.seed, "ema": diffusion.ema, **kwargs}
-        super().__init__(autoencoder.image_shape, diffusion.num_classes, **settings)
-        latent_shape = diffusion.image_shape
-        if math.prod(latent_shape) != autoencoder.latent_dim:
-            raise ValueError(
-                f"`diffusion` must be of images of {autoencoder.latent_dim} numbers, the units of "
-                f"the autoencoder's latent. Received: diffusion of images {latent_shape}"
-            )
-        if autoencoder.num_classes not in (None, diffusion.num_classes):
-            raise ValueError(
-                "`autoencoder` must have no classes or those of `diffusion`. Received: "
-                f"{autoencoder.num_classes} and {diffusion.num_classes} classes"
-            )
-        if diffusion.clip:
-            raise ValueError(
-                "`diffusion` must be made with clip=False, as latents do not end at -1 and 1. "
-                "Received: clip=True"
-            )
-        channels = latent_shape[-1]
-        self.mean, self.deviation = (
-            np.broadcast_to(np.asarray(value, np.float32), [channels]).tolist()
-            for value in (mean, deviation)
+    def __init__(self, autoencoder, diffusion, mean=0.0, deviation=1.0, name=None):
+        super().__init__(
+            autoencoder.image_shape,
+            diffusion.num_classes,
+            seed=diffusion.seed,
+            ema=diffusion.ema,
+            dtype=diffusion.dtype_policy,
+            name=name,
         )
-        if not min(self.deviation) > 0:
-            raise ValueError(f"`deviation` must be positive. Received: deviation={deviation!r}")
-        autoencoder.trainable = False
-        self.autoencoder, self.diffusion = autoencoder, diffusion
-        self.averages = diffusion.averages
+        _check_pair(autoencoder, diffusion)
+        self.autoencoder, self.diffusion = _copy(autoencoder), _copy(diffusion)
+        self.autoencoder.trainable = False
+        self.averages = self.diffusion.averages
+        self.step.assign(self.diffusion.step)
+        statistics = _checked_statistics(mean, deviation, diffusion.image_shape[-1])
+        self.statistics = self.add_weight(
+            name="statistics",
+            shape=statistics.shape,
+            dtype="float32",
+            initializer=lambda shape, dtype: tf.constant(statistics, dtype),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
         self.built = True
 
     @classmethod
-    def measured(cls, autoencoder, diffusion, source, count=2000, **kwargs):
+    def measured(cls, autoencoder, diffusion, source, count=2000, name=None):
         """A model whose `mean` and `deviation` are those of the latents of some images.
 
         Args:
-            autoencoder, diffusion, **kwargs: as of the class.
+            autoencoder, diffusion, name: as of the class.
             source: as from `keras_gen.data.load`.
             count: how many of its images, drawn at random, are encoded.
         """
@@ -93,19 +88,16 @@ class LatentDiffusion(GenerativeModel):
         latents = codes[:, : autoencoder.latent_dim].reshape(-1, diffusion.image_shape[-1])
         deviation = np.maximum(latents.std(0, dtype=np.float64), SMALLEST_DEVIATION)
         mean = latents.mean(0, dtype=np.float64)
-        return cls(autoencoder, diffusion, mean.tolist(), deviation.tolist(), **kwargs)
+        return cls(autoencoder, diffusion, mean.tolist(), deviation.tolist(), name)
 
     def get_config(self):
-        config = super().get_config()
-        for name in ("image_shape", "num_classes"):
-            config.pop(name)  # those of the two models
-        serialized = keras.saving.serialize_keras_object
+        mean, deviation = self.statistics.numpy().tolist()
         return {
-            **config,
-            "autoencoder": serialized(self.autoencoder),
-            "diffusion": serialized(self.diffusion),
-            "mean": self.mean,
-            "deviation": self.deviation,
+            "name": self.name,
+            "autoencoder": _serialized(self.autoencoder),
+            "diffusion": _serialized(self.diffusion),
+            "mean": mean,
+            "deviation": deviation,
         }
 
     def compile(self, optimizer=None, **kwargs):
@@ -124,23 +116,27 @@ class LatentDiffusion(GenerativeModel):
         latents = self.normalized(self.autoencoder.encode_step(x, label))
         return self.diffusion.compute_loss(tf.stop_gradient(latents), y, training=training)
 
+    def step_key(self, training=True):
+        return self.diffusion.step_key(training)
+
     def finish_step(self):
         super().finish_step()
-        self.diffusion.step.assign(self.step)  # by which it draws its noise
+        self.diffusion.step.assign(self.step)  # by which it draws
 
     def normalized(self, codes):
         """Codes of the encoder, the latents first, as images for the diffusion model."""
         latents = tf.reshape(
             codes[:, : self.autoencoder.latent_dim], [-1, *self.diffusion.image_shape]
         )
-        return (latents - tf.constant(self.mean)) / tf.constant(self.deviation)
+        mean, deviation = tf.unstack(self.statistics.value)
+        return (latents - mean) / deviation
 
     # Generation
 
     def generate_step(self, seed, label=None, sampling=None):
         drawn = self.diffusion.generate_step(seed, label, sampling)
-        drawn = drawn * tf.constant(self.deviation) + tf.constant(self.mean)
-        latents = tf.reshape(drawn, [-1, self.autoencoder.latent_dim])
+        mean, deviation = tf.unstack(self.statistics.value)
+        latents = tf.reshape(drawn * deviation + mean, [-1, self.autoencoder.latent_dim])
         return self.autoencoder.decode_step(
             latents, label if self.autoencoder.num_classes else None
         )
@@ -163,7 +159,55 @@ class LatentDiffusion(GenerativeModel):
             ("latent", "generate"), self.generate_images, rows, batch_size, progress, **how
         )
 
-    def weights_hash(self):
-        """SHA-256, hexadecimal, of the weights that generate: those of both models."""
-        hashes = self.diffusion.weights_hash() + self.autoencoder.weights_hash()
-        return hashlib.sha256(hashes.encode()).hexdigest()
+    @property
+    def generating_weights(self):
+        parts = self.diffusion.generating_weights, self.autoencoder.generating_weights
+        return [*parts[0], *parts[1], self.statistics]
+
+
+def _check_pair(autoencoder, diffusion):
+    """Raises unless the two fit one another."""
+    latent_shape = diffusion.image_shape
+    if math.prod(latent_shape) != autoencoder.latent_dim:
+        raise ValueError(
+            f"`diffusion` must be of images of {autoencoder.latent_dim} numbers, the units of "
+            f"the autoencoder's latent. Received: diffusion of images {latent_shape}"
+        )
+    if autoencoder.num_classes not in (None, diffusion.num_classes):
+        raise ValueError(
+            "`autoencoder` must have no classes or those of `diffusion`. Received: "
+            f"{autoencoder.num_classes} and {diffusion.num_classes} classes"
+        )
+    if diffusion.clip or diffusion.upscale:
+        raise ValueError(
+            "`diffusion` must be made with clip=False, as latents do not end at -1 and 1, and must "
+            f"not enlarge. Received: clip={diffusion.clip}, upscale={diffusion.upscale}"
+        )
+
+
+def _checked_statistics(mean, deviation, channels):
+    """Mean and deviation as float32 [2, channels]."""
+    try:
+        pair = [np.broadcast_to(np.asarray(v, np.float32), [channels]) for v in (mean, deviation)]
+    except ValueError:
+        pair = None
+    if pair is None or not pair[1].min() > 0:
+        raise ValueError(
+            f"`mean` and `deviation` must be one number or {channels}, the deviation positive. "
+            f"Received: mean={mean!r}, deviation={deviation!r}"
+        )
+    return np.stack(pair)
+
+
+def _copy(model):
+    """The same model with the same weights, not compiled."""
+    copy = model.__class__.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _serialized(model):
+    """The model's configuration, without how it was compiled."""
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    return config

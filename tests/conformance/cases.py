@@ -146,7 +146,7 @@ def latent_diffusion(image_shape, num_classes, **kwargs):
     prior = models.Diffusion(
         latent_shape, num_classes, unet(latent_shape, num_classes), steps=4, clip=False, ema=0.9
     )
-    return models.LatentDiffusion(autoencoder, prior, **kwargs)
+    return models.LatentDiffusion(autoencoder, prior, [0.3, -0.2], [0.7, 1.4], **kwargs)
 
 
 WASSERSTEIN = {

@@ -62,6 +62,26 @@ def test_one_example_is_enough_to_draw():
     np.testing.assert_allclose(drawn, [[1, 2]] * 3, atol=1e-3)
 
 
+def test_constant_and_correlated_latents_can_be_drawn():
+    random = np.random.default_rng(0)
+    z = random.normal(size=(3000, 8)) @ random.normal(size=(8, 60)) * 5 + 50
+    z = np.concatenate([z, np.full((3000, 40), 20.0)], 1).astype("float32")
+    sums = gaussian_fit.first_sums(1, 100)
+    for part in np.split(z, 30):
+        sums = 0.999 * sums + gaussian_fit.sums_of(tf.constant(part), None, 1)
+    drawn = gaussian_fit.transformed(tf.ones([2, 100]), sums)
+    assert np.isfinite(drawn).all()
+    np.testing.assert_allclose(drawn[:, 60:], 20, atol=1)
+
+
+def test_the_hash_names_the_distribution_of_the_latents(trained):
+    before = trained.weights_hash()
+    old = trained.latent_sums.numpy()
+    trained.latent_sums.assign(2 * old)
+    assert trained.weights_hash() != before
+    trained.latent_sums.assign(old)
+
+
 def test_training_follows_the_latents_of_each_class(trained):
     images, labels = digits().take(512, seed=0)
     latents = trained.encode(images, labels)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gen as kg
-from tests.conformance.cases import digits, latent_diffusion, one_step, vae
+from tests.conformance.cases import digits, one_step, state, vae
 from tests.models.test_diffusion import lively
 
 SHAPE, LATENT = (8, 8, 1), (4, 4, 2)
@@ -47,9 +47,9 @@ def test_latents_have_mean_zero_and_deviation_one(trained_vae):
 def test_training_leaves_the_autoencoder_as_it_is(trained_vae):
     model = kg.models.LatentDiffusion.measured(trained_vae, prior(), digits(SHAPE))
     model.compile()
-    before = [w.copy() for w in trained_vae.get_weights()]
+    before = [w.copy() for w in model.autoencoder.get_weights()]
     model.fit(digits(SHAPE).batches(64, seed=0), epochs=1, verbose=0)
-    for old, new in zip(before, trained_vae.get_weights()):
+    for old, new in zip(before, model.autoencoder.get_weights()):
         np.testing.assert_array_equal(old, new)
     assert int(model.diffusion.step) == int(model.step) == 8
 
@@ -76,7 +76,7 @@ def test_sampling_is_told_as_in_diffusion(trained_vae):
 def test_the_hash_names_both_models(trained_vae):
     model = kg.models.LatentDiffusion(trained_vae, prior())
     first = model.weights_hash()
-    for weight in (model.diffusion.averaged_network, trained_vae.averaged_decoder):
+    for weight in (model.diffusion.averaged_network, model.autoencoder.averaged_decoder):
         variable = weight.weights[0]
         old = variable.numpy()
         variable.assign(old + 1)
@@ -100,6 +100,8 @@ def test_an_autoencoder_with_the_same_classes():
         (lambda: (spatial_vae(), prior(clip=True)), "clip=False"),
         (lambda: (vae(SHAPE, 10), prior(3, (2, 2, 2))), "classes"),
         (lambda: (vae(SHAPE, 10), prior(None, (2, 2, 2))), "classes"),
+        (lambda: (spatial_vae(), prior(), 0.0, [1.0, 0.0]), "positive"),
+        (lambda: (spatial_vae(), prior(), [1.0, 2.0, 3.0]), "one number or 2"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(make, message):
@@ -108,10 +110,29 @@ def test_parts_that_do_not_fit_are_refused(make, message):
     assert "Received:" in str(error.value)
 
 
-def test_the_deviation_must_be_positive():
-    with pytest.raises(ValueError, match="deviation"):
-        kg.models.LatentDiffusion(spatial_vae(), prior(), deviation=[1.0, 0.0])
+def test_the_models_that_are_given_stay_as_they_are(trained_vae):
+    diffusion = prior()
+    diffusion.compile()
+    diffusion.step.assign(100)
+    first = kg.models.LatentDiffusion(trained_vae, diffusion)
+    second = kg.models.LatentDiffusion(trained_vae, diffusion, mean=3.0)
+    assert int(first.step) == 100  # the noise and the average go on
+    before = state(diffusion) + state(trained_vae)
+    first.compile(keras.optimizers.SGD(0.1))
+    one_step(first, next(iter(digits(SHAPE).batches(16, seed=0))))
+    for old, new in zip(before, state(diffusion) + state(trained_vae)):
+        np.testing.assert_array_equal(old, new)
+    assert trained_vae.trainable_weights
+    assert (first.generate(2, 1) != second.generate(2, 1)).any()  # nothing compiled is shared
 
 
-def test_the_conformance_case_is_of_this_model():
-    assert isinstance(latent_diffusion(SHAPE, None), kg.models.LatentDiffusion)
+def test_statistics_are_saved_with_the_weights_and_named(trained_vae, tmp_path):
+    model = kg.models.LatentDiffusion(trained_vae, prior(), [0.5, -1.0], [2.0, 0.5])
+    other = kg.models.LatentDiffusion(trained_vae, prior())
+    assert model.weights_hash() != other.weights_hash()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.weights_hash() == model.weights_hash()
+    assert not loaded.autoencoder.compiled
+    other.set_weights(model.get_weights())
+    np.testing.assert_array_equal(other.generate(3, 1), model.generate(3, 1))
