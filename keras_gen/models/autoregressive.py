@@ -11,7 +11,6 @@ from keras_gen.models.base import (
     GenerativeModel,
     checked_masks,
     in_batches,
-    in_groups,
     specs_of,
 )
 from keras_gen.networks import inputs
@@ -214,7 +213,7 @@ class PixelCNN(GenerativeModel):
         Raises:
             ValueError: when the pictures or labels do not fit the model.
         """
-        rows = [self.checked_pictures(pictures), *self._given_rows(len(pictures), labels, seed)]
+        rows = [self.checked_pictures(pictures), *self.picture_rows(len(pictures), labels, seed)]
         function = self.compiled_function("log_prob", self.log_prob_images, specs_of(rows))
         nats = in_batches(function, rows, batch_size)
         return {"log_prob": nats, "bits_per_dimension": self.bits_per_dimension(-nats)}
@@ -225,8 +224,7 @@ class PixelCNN(GenerativeModel):
         def step(picture, seed, label=None):
             return self._log_prob(self.averaged_network, self._row_levels(picture, seed), label)
 
-        taken = [picture, seed] if label is None else [picture, seed, label]
-        return in_groups(step, self.generation_rows, taken, tf.TensorSpec((), tf.float32))
+        return self.grouped(step, [picture, seed, label], tf.TensorSpec((), tf.float32))
 
     def likelihood_report(self, pictures, labels=None, seed=0):
         """Mean likelihood of images, with what it is a likelihood of.
@@ -249,15 +247,6 @@ class PixelCNN(GenerativeModel):
             "weights": self.weights_hash(),
             "seed": seed,
         }
-
-    def _given_rows(self, n, labels, seed):
-        """As `rows`, of given pictures, whose labels are not drawn at random."""
-        if self.num_classes and labels is None:
-            raise ValueError(
-                f"{self.name!r} has {self.num_classes} classes: pictures need their labels. "
-                "Received: labels=None"
-            )
-        return self.rows(n, labels, seed)
 
     # Generation
 
@@ -309,7 +298,7 @@ class PixelCNN(GenerativeModel):
         """
         pictures = self.checked_pictures(pictures)
         rows = [pictures, checked_masks(masks, pictures)]
-        rows += self._given_rows(len(pictures), labels, seed)
+        rows += self.picture_rows(len(pictures), labels, seed)
 
         def function(picture, mask, seed, label=None):
             return self.complete_images(picture, mask, seed, label, cached)
@@ -325,9 +314,7 @@ class PixelCNN(GenerativeModel):
             drawn = self.to_values(self._drawn(seed, label, known, mask, cached))
             return tf.where(mask[..., None], images.to_uint8(drawn), picture)
 
-        taken = [picture, mask, seed] if label is None else [picture, mask, seed, label]
-        spec = tf.TensorSpec(self.image_shape, tf.uint8)
-        return in_groups(step, self.generation_rows, taken, spec)
+        return self.grouped(step, [picture, mask, seed, label])
 
     def _drawn(self, seed, label=None, known=None, mask=None, cached=True):
         """Levels int32 [rows, h, w, c], drawn pixel by pixel.
@@ -449,7 +436,7 @@ class PixelCNN(GenerativeModel):
         stochastic = self.binarization == "stochastic"
 
         def log_prob(image, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image], seed, label)):
+            with tf.control_dependencies(self.request_checks([image, seed], label)):
                 nats = self.log_prob_images(tf.identity(image), seed, label)
             return {"log_prob": nats, "bits_per_dimension": self.bits_per_dimension(-nats)}
 
@@ -468,7 +455,7 @@ class PixelCNN(GenerativeModel):
         ]
 
         def complete(image, mask, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image, mask], seed, label)):
+            with tf.control_dependencies(self.request_checks([image, mask, seed], label)):
                 return {"images": self.complete_images(image, mask, tf.identity(seed), label)}
 
         return complete, signature

@@ -349,13 +349,21 @@ class GenerativeModel(keras.Model):
 
     def generate_images(self, seed, label=None, **settings):
         """As `generate_step`, for any number of rows including none; uint8 [batch, h, w, c]."""
-        taken = [seed] if label is None else [seed, label]
-        return in_groups(
-            lambda *rows: images.to_uint8(self.generate_step(*rows, **settings)),
-            self.generation_rows,
-            taken,
-            tf.TensorSpec(self.image_shape, tf.uint8),
+        return self.grouped(
+            lambda *rows: images.to_uint8(self.generate_step(*rows, **settings)), [seed, label]
         )
+
+    def grouped(self, step, rows, row_spec=None):
+        """A function of `generation_rows` rows, applied to any number of rows including none.
+
+        Args:
+            step: takes a tensor [generation_rows, ...] for each of `rows` that is not None.
+            rows: tensors [batch, ...], or None.
+            row_spec: tf.TensorSpec of one row of the result; None: an image, uint8.
+        """
+        taken = [row for row in rows if row is not None]
+        row_spec = row_spec or tf.TensorSpec(self.image_shape, tf.uint8)
+        return in_groups(step, self.generation_rows, taken, row_spec)
 
     def generate(self, n, labels=None, seed=0, batch_size=1024):
         """Generates images with the averaged weights.
@@ -391,6 +399,15 @@ class GenerativeModel(keras.Model):
         if labels is not None:
             raise ValueError(f"{self.name!r} has no classes. Received: labels={labels!r}")
         return [seeds]
+
+    def picture_rows(self, n, labels, seed=0):
+        """As `rows`, of given pictures, whose labels are not drawn at random."""
+        if self.num_classes and labels is None:
+            raise ValueError(
+                f"{self.name!r} has {self.num_classes} classes: pictures and latents need their "
+                "labels. Received: labels=None"
+            )
+        return self.rows(n, labels, seed)
 
     def checked_pictures(self, pictures):
         """Pictures uint8 [n, h, w, c] of the model's shape, or a ValueError."""
@@ -454,13 +471,13 @@ class GenerativeModel(keras.Model):
         """
         return saved_model.generation_signatures(self)
 
-    def request_checks(self, parts, seed, label=None):
-        """Assertions, to be run before, on a request: as many rows in each of `parts` and of the
-        labels as seeds, labels in range."""
-        checks = [] if label is None else saved_model.row_checks(seed, label, self.num_classes)
-        counts = [tf.shape(part)[0] for part in (*parts, seed)]
-        same = tf.reduce_all(tf.equal(counts, counts[-1]))
-        message = "There must be as many images as seeds. Received:"
+    def request_checks(self, parts, label=None):
+        """Assertions, to be run before, on a request: as many rows in all of `parts` and of the
+        labels, labels in range."""
+        checks = [] if label is None else saved_model.label_checks(label, self.num_classes)
+        counts = [tf.shape(part)[0] for part in (*parts, *([] if label is None else [label]))]
+        same = tf.reduce_all(tf.equal(counts, counts[0]))
+        message = "All parts of a request must have as many rows. Received rows:"
         return [*checks, tf.debugging.Assert(same, [message, *counts])]
 
     def export(self, filepath, format="tf_saved_model", verbose=True):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
 from keras_gen.data.arrays import check_images
-from keras_gen.models.base import checked_masks, in_groups
+from keras_gen.models.base import checked_masks
 
 
 class Control:
@@ -64,7 +64,7 @@ class Control:
             )
             return tf.where(mask, images.to_uint8(drawn), picture)
 
-        return self._grouped(step, picture, mask, seed, label)
+        return self.grouped(step, [picture, mask, seed, label])
 
     def image_to_image(
         self,
@@ -112,7 +112,7 @@ class Control:
                 x = self.noise_path.mix(images.from_uint8(picture), noise, first)
                 return images.to_uint8(sampling.sampler(x=x, times=times, **arguments))
 
-            return self._grouped(step, picture, *row)
+            return self.grouped(step, [picture, *row])
 
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         numbers, steps_done = [left_out], steps - left_out
@@ -154,14 +154,15 @@ class Control:
                 x = clean * images.from_uint8(picture)
                 return sampling.sampler(x=x, times=rising, **arguments)
 
-            return self._grouped(step, picture, *label, dtype=tf.float32)
+            spec = tf.TensorSpec(self.image_shape, tf.float32)
+            return self.grouped(step, [picture, *label], spec)
 
         def decode(x, *label, sampling):
             def step(x, label=None):
                 arguments = self.sampler_arguments(None, label, sampling)
                 return images.to_uint8(sampling.sampler(x=x, **arguments))
 
-            return self._grouped(step, x, *label)
+            return self.grouped(step, [x, *label])
 
         ends = [
             self.sampled("encode", encode, [pictures, *labels], batch_size, None, **how)
@@ -204,7 +205,7 @@ class Control:
                 x = sampling.sampler(mixed, x=self.prior(seed), **arguments)
                 return images.to_uint8(x)
 
-            return self._grouped(step, *rows)
+            return self.grouped(step, rows)
 
         return self.sampled("mix_classes", function, rows, batch_size, progress, **how)
 
@@ -243,7 +244,7 @@ class Control:
             arguments = self.sampler_arguments(seed, label, sampling, small)
             return images.to_uint8(sampling.sampler(x=self.prior(seed), **arguments))
 
-        return self._grouped(step, picture, seed, label)
+        return self.grouped(step, [picture, seed, label])
 
     def _small_shape(self):
         height, width, channels = self.image_shape
@@ -263,7 +264,7 @@ class Control:
         ]
 
         def serving_default(image, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image], seed, label)):
+            with tf.control_dependencies(self.request_checks([image, seed], label)):
                 return {"images": self.enlarge_images(tf.identity(image), seed, label)}
 
         return {"serving_default": (serving_default, signature)}
@@ -279,13 +280,13 @@ class Control:
         ]
 
         def inpaint(image, mask, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image, mask], seed, label)):
+            with tf.control_dependencies(self.request_checks([image, mask, seed], label)):
                 return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
 
         return inpaint, signature
 
-    def picture_rows(self, n, labels, seed):
-        """As `rows`, of given pictures: where there are no labels they are not drawn at random."""
+    def picture_rows(self, n, labels, seed=0):
+        """As `rows`, of given pictures; where there are no labels, "no label" is the label."""
         if self.num_classes and labels is None:
             if not self.label_dropout:
                 raise ValueError(
@@ -294,8 +295,3 @@ class Control:
                 )
             return [self.rows(n, 0, seed)[0], np.full(n, self.num_classes, np.int32)]
         return self.rows(n, labels, seed)
-
-    def _grouped(self, step, *rows, dtype=tf.uint8):
-        """`step` for any number of rows, `generation_rows` at a time; [batch, h, w, c]."""
-        taken = [row for row in rows if row is not None]
-        return in_groups(step, self.generation_rows, taken, tf.TensorSpec(self.image_shape, dtype))

@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
-from keras_gen import export as saved_model
 from keras_gen import images, networks, randomness
-from keras_gen.models.base import in_batches, in_groups, specs_of
+from keras_gen.models.base import in_batches, specs_of
 
 LATENT_DIM = 32
 
@@ -109,20 +108,16 @@ class Latents:
     def encode_images(self, image, label=None):
         """As `encode_step`, for any number of images uint8 [batch, h, w, c]."""
         spec = tf.TensorSpec(self.encoder.outputs[0].shape[1:], tf.float32)
-        return self._grouped(
-            lambda x, *label: self.encode_step(images.from_uint8(x), *label), image, label, spec
+        return self.grouped(
+            lambda x, *label: self.encode_step(images.from_uint8(x), *label), [image, label], spec
         )
 
     def decode_latents(self, latent, label=None):
         """As `decode_step`, for any number of latents; uint8 [batch, h, w, c]."""
         spec = tf.TensorSpec(self.image_shape, tf.uint8)
-        return self._grouped(
-            lambda z, *label: images.to_uint8(self.decode_step(z, *label)), latent, label, spec
+        return self.grouped(
+            lambda z, *label: images.to_uint8(self.decode_step(z, *label)), [latent, label], spec
         )
-
-    def _grouped(self, step, first, label, spec):
-        taken = [first] if label is None else [first, label]
-        return in_groups(step, self.generation_rows, taken, spec)
 
     # NumPy in and out
 
@@ -146,7 +141,7 @@ class Latents:
                 f"`latents` must be [n, {self.latent_dim}]. "
                 f"Received: latents of shape {latents.shape}"
             )
-        rows = [latents, *self._label_rows(len(latents), labels)]
+        rows = [latents, *self.picture_rows(len(latents), labels)[1:]]
         function = self.compiled_function("decode", self.decode_latents, specs_of(rows))
         return in_batches(function, rows, batch_size)
 
@@ -237,7 +232,7 @@ class Latents:
             )
         steps = stats.norm.ppf((np.arange(count) + 0.5) / count).astype(np.float32)
         noise = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)
-        labels = self._label_rows(len(noise), label)
+        labels = self.picture_rows(len(noise), label)[1:]
         latents = self.latents_of(tf.constant(noise), *labels)
         made = self.decode(latents, label, batch_size)
         return made.reshape(count, count, *self.image_shape)
@@ -245,7 +240,7 @@ class Latents:
     def codes(self, pictures, labels=None, batch_size=1024):
         """What the averaged encoder says of pictures, float32 [n, parameters * latent_dim]."""
         pictures = self.checked_pictures(pictures)
-        rows = [pictures, *self._label_rows(len(pictures), labels)]
+        rows = [pictures, *self.picture_rows(len(pictures), labels)[1:]]
         function = self.compiled_function("encode", self.encode_images, specs_of(rows))
         return in_batches(function, rows, batch_size)
 
@@ -256,15 +251,6 @@ class Latents:
             labels = np.repeat(labels, int(np.prod(shape[1:])))
         made = self.decode(latents.reshape(-1, size), labels, batch_size)
         return made.reshape(*shape, *self.image_shape)
-
-    def _label_rows(self, n, labels):
-        """[labels int32 [n]] of given pictures or latents, [] without classes."""
-        if self.num_classes and labels is None:
-            raise ValueError(
-                f"{self.name!r} has {self.num_classes} classes: pictures and latents need their "
-                "labels. Received: labels=None"
-            )
-        return self.rows(n, labels, 0)[1:]
 
     # Export
 
@@ -298,13 +284,5 @@ class Latents:
 
     def _checked_request(self, first, label):
         """Images or latents and their labels, once it is sure that these fit."""
-        if label is None:
-            return first, None
-        counts = tf.shape(first)[0], tf.shape(label)[0]
-        message = ["There must be one label for each row. Received rows:", *counts]
-        checks = [
-            tf.debugging.Assert(tf.equal(*counts), message),
-            *saved_model.label_checks(label, self.num_classes),
-        ]
-        with tf.control_dependencies(checks):
-            return tf.identity(first), tf.identity(label)
+        with tf.control_dependencies(self.request_checks([first], label)):
+            return tf.identity(first), label

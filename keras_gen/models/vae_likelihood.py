@@ -43,8 +43,7 @@ class ImportanceBound:
         pictures = self.checked_pictures(pictures)
         if not isinstance(samples, (int, np.integer)) or samples < 1:
             raise ValueError(f"`samples` must be a positive integer. Received: samples={samples!r}")
-        labels = self._label_rows(len(pictures), labels)
-        rows = [pictures, randomness.row_seeds(seed, len(pictures)), *labels]
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         chunk = min(int(samples), CHUNK)
 
         def function(picture, seed, *rest):
