@@ -119,8 +119,12 @@ def load(name, args):
 def command(name, args):
     """The command that repeats one data set, without the folders of this machine."""
     shown = [f"--data {name}"]
+    hidden = ["data", "data_dir", "work_dir", "output", "model"]
+    if args.model:  # which is not trained
+        hidden += ["train_seconds", "train_steps", "steps_per_epoch", "batch_size", "width", "loss"]
+        hidden += ["r1", "r2", "dropout", "learning_rate", "metric_images"]
     for key, value in vars(args).items():
-        if key not in ("data", "data_dir", "work_dir", "output", "model") and value is not None:
+        if key not in hidden and value is not None:
             value = " ".join(map(str, value)) if isinstance(value, list) else value
             shown.append(f"--{key.replace('_', '-')} {value}")
     if args.model:
