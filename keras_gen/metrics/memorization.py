@@ -375,7 +375,8 @@ class PixelSpace:
         parts = []
         for start in range(0, len(images), block):
             rows = slice(start, start + block)
-            parts.append(self._refined(images[rows], candidates[rows], _part(own, rows)))
+            distinct = _distinct(candidates[rows])
+            parts.append(self._refined(images[rows], distinct, _part(own, rows)))
         return Nearest(*(np.concatenate(part) for part in zip(*parts)))
 
     def _cut(self, images, down, right):
@@ -403,9 +404,10 @@ class PixelSpace:
         targets = self._cut(self._images[candidates.ravel()], 0, 0).reshape(flat)
         targets = targets.astype(np.float64)
         # |a - b|² = |a|² + |b|² - 2 a·b: exact, for these are whole numbers below 2**53
-        squares = -2 * windows @ targets.transpose(0, 2, 1)
-        squares += np.square(windows).sum(-1)[:, :, None]
-        squares += np.square(targets).sum(-1)[:, None, :]
+        squares = windows @ targets.transpose(0, 2, 1)
+        squares *= -2
+        squares += np.einsum("qod,qod->qo", windows, windows)[:, :, None]
+        squares += np.einsum("qcd,qcd->qc", targets, targets)[:, None, :]
         best = squares.argmin(axis=1)
         squares = np.take_along_axis(squares, best[:, None], axis=1)[:, 0]
         repeated = np.diff(candidates, axis=1, prepend=-1) == 0
@@ -453,6 +455,17 @@ class FeatureSpace:
             distances = np.take_along_axis(distances, order, axis=1)
             indices = np.take_along_axis(indices, order, axis=1)
         return Nearest(distances[:, :_NEIGHBOURS], indices[:, :_NEIGHBOURS])
+
+
+def _distinct(candidates):
+    """Sorted rows `[q, candidates]` without repetitions, but for those of the last that fill up
+    the shorter rows."""
+    new = np.diff(candidates, axis=1, prepend=-1) != 0
+    places = np.cumsum(new, axis=1) - 1
+    distinct = np.repeat(candidates[:, -1:], places.max() + 1, axis=1)
+    rows, columns = np.nonzero(new)
+    distinct[rows, places[rows, columns]] = candidates[rows, columns]
+    return distinct
 
 
 def _part(array, rows):
