@@ -137,14 +137,14 @@ def diffusion(
 
 def latent_diffusion(image_shape, num_classes, **kwargs):
     latent_shape = (image_shape[0] // 2, image_shape[1] // 2, 2)
-    own = {"width": 8, "blocks": 1}
+    own = {"width": 8, "blocks": 0}
     autoencoder = models.VAE(
         image_shape,
         encoder=networks.autoencoder.spatial_encoder(image_shape, latent_shape, **own),
         decoder=networks.autoencoder.spatial_decoder(image_shape, latent_shape, seed=1, **own),
     )
     prior = models.Diffusion(
-        latent_shape, num_classes, unet(latent_shape, num_classes), steps=4, clip=False, ema=0.9
+        latent_shape, num_classes, dit(latent_shape, num_classes), steps=2, clip=False, ema=0.9
     )
     return models.LatentDiffusion(autoencoder, prior, [0.3, -0.2], [0.7, 1.4], **kwargs)
 
