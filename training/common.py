@@ -144,3 +144,18 @@ def train(args, build, more_callbacks=None):
     Path(args.run_dir, "metrics.json").write_text(json.dumps(history.history, indent=1))
     print(f"Sample grids, TensorBoard logs, metrics and the model are in {args.run_dir}")
     return True
+
+
+def images_of_test_split(args, model, count=None, seed=None):
+    """The first `count` images (None: all) of `args.test_split`, as large as the model's, and their
+    labels; None where the model has no classes. With a seed they are drawn at random."""
+    height, width, channels = model.image_shape
+    source = kg.data.load(
+        args.data,
+        args.test_split,
+        image_size=(height, width),
+        channels=channels,
+        data_dir=args.data_dir,
+    )
+    pictures, labels = source.take(count or len(source), seed=seed)
+    return pictures, labels if model.num_classes else None

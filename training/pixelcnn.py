@@ -69,15 +69,7 @@ def build(args, source, num_classes, steps):
 def report(args):
     """Writes how likely the images of the test split are."""
     model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
-    source = kg.data.load(
-        args.data,
-        args.test_split,
-        image_size=model.image_shape[:2],
-        channels=model.image_shape[2],
-        data_dir=args.data_dir,
-    )
-    pictures, labels = source.take(len(source), seed=0)
-    found = model.likelihood_report(pictures, labels if model.num_classes else None)
+    found = model.likelihood_report(*common.images_of_test_split(args, model, seed=0))
     text = json.dumps({"split": args.test_split, **found}, indent=1)
     Path(args.run_dir, "likelihood.json").write_text(text)
     print(text)

@@ -82,14 +82,8 @@ def active_units(source):
 
 def write_likelihood(args):
     """The importance-weighted bound of the test images, as JSON beside the model."""
-    size = args.image_size and (args.image_size[0], args.image_size[-1])
-    source = kg.data.load(
-        args.data, args.test_split, image_size=size, channels=args.channels, data_dir=args.data_dir
-    )
     model = keras.saving.load_model(f"{args.run_dir}/model.keras")
-    pictures, labels = source.take(args.test_images or len(source))
-    if not model.num_classes:
-        labels = None
+    pictures, labels = common.images_of_test_split(args, model, args.test_images)
     found = model.log_likelihood(pictures, labels, samples=args.samples)
     report = {
         "nats": -found["log_likelihood"].mean(),

@@ -170,28 +170,12 @@ RELATIVISTIC = {
 }
 
 
-def pixelcnn(name, labelled, weighted=None, learning_rate=4e-3, **kwargs):
-    def make(image_shape, num_classes, **other):
-        arguments = {**kwargs, **other}
-        network = networks.pixelcnn.gated(
-            image_shape,
-            arguments["levels"],
-            num_classes,
-            arguments.get("likelihood", "categorical"),
-            width=16,
-            blocks=1,
-            first_kernel=5,
-        )
-        return models.PixelCNN(image_shape, num_classes, network=network, ema=0.9, **arguments)
-
-    return Case(
-        name=f"pixelcnn-{name}",
-        make=make,
-        labelled=labelled,
-        learning_rate=learning_rate,
-        progress=pixel_distance,
-        weighted=weighted or {},
+def pixelcnn(image_shape, num_classes, **kwargs):
+    levels = 4
+    network = networks.pixelcnn.gated(
+        image_shape, levels, num_classes, width=16, blocks=1, first_kernel=5
     )
+    return models.PixelCNN(image_shape, num_classes, levels, network, ema=0.9, **kwargs)
 
 
 def autoencoder(image_shape, num_classes, **kwargs):
@@ -252,7 +236,13 @@ CASES = [
         progress=latent_distance,
     ),
     diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
-    pixelcnn("categorical", labelled=True, levels=4),
+    Case(
+        "pixelcnn-categorical",
+        pixelcnn,
+        labelled=True,
+        learning_rate=4e-3,
+        progress=pixel_distance,
+    ),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
     gan("dcgan-minimax", dcgan, labelled=True, loss="minimax"),
