@@ -1,9 +1,11 @@
-"""Set up before TensorFlow starts: quiet logs, and two logical CPUs for the distribution tests."""
+"""Set up before TensorFlow starts: quiet logs, XLA that compiles fast rather than well, and two
+logical CPUs for the distribution tests."""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from pathlib import Path
 

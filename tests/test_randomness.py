@@ -45,11 +45,42 @@ def test_another_process_draws_the_same():
     assert out.stdout.strip().splitlines()[-1] == str(here)
 
 
+def test_philox_gives_its_published_numbers():
+    # Known answers of Random123 for Philox-4x32-10, of which a draw takes four words at a time.
+    def words(key, low, high):
+        place = randomness._philox(*(tf.constant([part], tf.int64) for part in (key, low, high)))
+        draws = tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[4], **place, dtype=tf.uint32)
+        return [f"{word:08x}" for word in draws.numpy()]
+
+    assert words(0, 0, 0) == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+    assert words(-1, -1, -1) == ["408f276d", "41c83b0e", "a20bc7c6", "6d5451fd"]
+
+
+def test_neighbouring_seeds_have_nothing_to_do_with_each_other():
+    rows = tf.function(randomness.row_normal)(tf.range(4_000, dtype=tf.int64), [3]).numpy()
+    together = np.concatenate([rows[:-1], rows[1:]], axis=1)
+    np.testing.assert_allclose(np.corrcoef(together.T), np.eye(6), atol=0.07)
+    np.testing.assert_allclose(rows.mean(0), 0, atol=0.07)
+    np.testing.assert_allclose(rows.std(0), 1, atol=0.05)
+
+
+def test_a_derived_key_is_none_of_its_parents_draws():
+    parent = randomness.key(7, "parent")
+    child = set(randomness.key(parent, 0).numpy().tolist())
+    place = randomness._start(parent)
+    numbers = tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[64], **place, dtype=tf.int64)
+    assert not child & set(numbers.numpy().tolist())
+
+
 def test_normal_and_uniform_have_their_moments():
     normal = randomness.normal([200_000], randomness.key(0)).numpy()
     uniform = randomness.uniform([200_000], randomness.key(0)).numpy()
     assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
     assert abs(uniform.mean() - 0.5) < 0.01 and uniform.min() >= 0 and uniform.max() < 1
+    between = randomness.uniform([200_000], randomness.key(0), -3, 5).numpy()
+    assert between.min() >= -3 and between.max() < 5 and abs(between.mean() - 1) < 0.03
+    faces = randomness.uniform([60_000], randomness.key(0), 1, 7, "int32").numpy()
+    np.testing.assert_allclose(np.bincount(faces), [0, *[10_000] * 6], atol=500)
 
 
 def test_bytes_are_uniform():

@@ -1,7 +1,8 @@
-"""The training scripts, run as a user does, with tiny settings."""
+"""The training scripts with tiny settings: gan.py as a user runs it, the others in this process."""
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,15 +20,24 @@ TINY = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", TINY)
-def test_a_script_leaves_pictures_logs_model_and_export(script, tmp_path):
-    command = [sys.executable, str(ROOT / "training" / script), *TINY[script]]
-    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
-    command += ["--run-dir", str(tmp_path / "run"), "--export-dir", str(tmp_path / "export")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.splitlines()[-1].endswith(f"are in {tmp_path / 'run'}")
+FEW_STEPS = ["--steps-per-epoch", "2", "--epochs", "1"]
+DIGITS = ["--data", "digits", *FEW_STEPS, "--batch-size", "8"]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a script with the arguments given, as `python training/<script>` does."""
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        monkeypatch.syspath_prepend(ROOT / "training")
+        runpy.run_path(str(ROOT / "training" / script), run_name="__main__")
+
+    return run
+
+
+def assert_complete(tmp_path, output):
+    assert output.splitlines()[-1].endswith(f"are in {tmp_path / 'run'}")
     run = tmp_path / "run"
     assert (run / "samples" / "epoch_0001.png").exists()
     assert (run / "model.keras").exists()
@@ -37,13 +47,25 @@ def test_a_script_leaves_pictures_logs_model_and_export(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_vae_of_binary_images_reports_its_likelihood(tmp_path):
-    command = [sys.executable, str(ROOT / "training" / "vae.py"), "--data", "digits"]
-    command += ["--network", "dense", "--hidden", "16", "--binarization", "0.33", "--warm-up", "2"]
-    command += ["--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8", "--latent-dim", "2"]
-    command += ["--test-split", "test", "--samples", "60", "--run-dir", str(tmp_path)]
+def test_gan_leaves_pictures_logs_model_and_export(tmp_path):
+    command = [sys.executable, ROOT / "training" / "gan.py", *TINY["gan.py"], *DIGITS]
+    command += ["--run-dir", tmp_path / "run", "--export-dir", tmp_path / "export"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert result.returncode == 0, result.stderr[-3000:]
+    assert_complete(tmp_path, result.stdout)
+
+
+@pytest.mark.parametrize("script", ["autoencoder.py", "diffusion.py"])
+def test_a_script_leaves_pictures_logs_model_and_export(script, tmp_path, run, capsys):
+    folders = ["--run-dir", tmp_path / "run", "--export-dir", tmp_path / "export"]
+    run(script, *TINY[script], *DIGITS, *folders)
+    assert_complete(tmp_path, capsys.readouterr().out)
+
+
+def test_a_vae_of_binary_images_reports_its_likelihood(tmp_path, run):
+    model = ["--network", "dense", "--hidden", "16", "--latent-dim", "2"]
+    model += ["--binarization", "0.33", "--warm-up", "2"]
+    run("vae.py", *DIGITS, *model, "--test-split", "test", "--samples", 60, "--run-dir", tmp_path)
     report = json.loads((tmp_path / "likelihood.json").read_text())
     assert 10 < report["nats"] < 100
     assert report["bits_per_dimension"] == pytest.approx(report["nats"] / 64 / 0.6931472)
@@ -52,28 +74,28 @@ def test_a_vae_of_binary_images_reports_its_likelihood(tmp_path):
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
 
 
-@pytest.mark.slow
-def test_ddpm_is_one_command(tmp_path):
-    command = [sys.executable, str(ROOT / "training" / "diffusion.py"), *TINY["diffusion.py"]]
-    command += ["--path", "linear", "--prediction", "noise", "--timesteps", "1000"]
-    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
-    command += ["--sampler", "ddpm", "--steps", "10", "--run-dir", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_ddpm_is_one_command(tmp_path, run):
+    path = ["--path", "linear", "--prediction", "noise", "--timesteps", "1000"]
+    sampling = ["--sampler", "ddpm", "--steps", "10"]
+    run("diffusion.py", *TINY["diffusion.py"], *DIGITS, *path, *sampling, "--run-dir", tmp_path)
     model = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(model.noise_path, kg.diffusion.Linear) and model.noise_path.timesteps == 1000
     assert isinstance(model.prediction, kg.diffusion.NoisePrediction)
     assert model.sampling["sampler"] == "ddpm"
 
 
-@pytest.mark.slow
-def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path):
-    command = [sys.executable, str(ROOT / "training" / "pixelcnn.py"), "--width", "8"]
-    command += ["--data", "digits", "--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8"]
-    command += ["--blocks", "1", "--levels", "2", "--binarization", "0.33", "--unconditional"]
-    command += ["--test-split", "test", "--run-dir", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path, run):
+    model = ["--width", "8", "--blocks", "1", "--levels", "2", "--binarization", "0.33"]
+    run(
+        "pixelcnn.py",
+        *DIGITS,
+        *model,
+        "--unconditional",
+        "--test-split",
+        "test",
+        "--run-dir",
+        tmp_path,
+    )
     report = json.loads((tmp_path / "likelihood.json").read_text())
     model = keras.saving.load_model(tmp_path / "model.keras")
     test = kg.data.load("digits", "test")
@@ -84,46 +106,37 @@ def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path):
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
 
 
-@pytest.mark.slow
-def test_consistency_goes_on_from_a_diffusion_model(tmp_path):
+def test_consistency_goes_on_from_a_diffusion_model(tmp_path, run):
     network = kg.networks.unet.denoiser((8, 8, 1), 10, width=8, multipliers=(1,), attention=())
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
-    command = [sys.executable, str(ROOT / "training" / "consistency.py"), tmp_path / "model.keras"]
-    command += ["--steps-per-epoch", "2", "--epochs", "1", "--run-dir", tmp_path / "run"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run("consistency.py", tmp_path / "model.keras", *FEW_STEPS, "--run-dir", tmp_path / "run")
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert isinstance(model, kg.models.ConsistencyModel)
     assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
 
 
-@pytest.mark.slow
-def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path):
+def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path, run):
     parts = kg.networks.autoencoder
     encoder = parts.spatial_encoder((8, 8, 1), (4, 4, 2), width=4)
     decoder = parts.spatial_decoder((8, 8, 1), (4, 4, 2), width=4)
     kg.models.VAE((8, 8, 1), None, encoder, decoder).save(tmp_path / "model.keras")
-    script = str(ROOT / "training" / "latent_diffusion.py")
-    command = [sys.executable, script, tmp_path / "model.keras", "--latent-shape", "4", "4", "2"]
-    command += ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"]
-    command += ["--steps-per-epoch", "2", "--epochs", "1", "--run-dir", tmp_path / "run"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
+    network = ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"]
+    run(
+        *["latent_diffusion.py", tmp_path / "model.keras", "--latent-shape", "4", "4", "2"],
+        *[*network, *FEW_STEPS, "--run-dir", tmp_path / "run"],
+    )
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert isinstance(model, kg.models.LatentDiffusion)
     assert (model.statistics.numpy()[1] != 1).all()
     assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
 
 
-@pytest.mark.slow
-def test_control_draws_strips(tmp_path):
+def test_control_draws_strips(tmp_path, run):
     network = kg.networks.unet.denoiser(
         (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0
     )
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
-    command = [sys.executable, str(ROOT / "training" / "control.py"), tmp_path / "model.keras"]
-    command += ["--split", "train", "--rows", "2", "--steps", "2", "--output", tmp_path / "out"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert result.returncode == 0, result.stderr[-3000:]
+    small = ["--split", "train", "--rows", "2", "--steps", "2"]
+    run("control.py", tmp_path / "model.keras", *small, "--output", tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").iterdir()}
     assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}
