@@ -85,6 +85,24 @@ def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path):
 
 
 @pytest.mark.slow
+def test_frame_predictor_continues_test_digits(tmp_path):
+    command = [sys.executable, str(ROOT / "training" / "frame_predictor.py"), "--width", "4"]
+    command += ["--canvas", "12", "16", "--frames", "4", "--context", "2", "--sequences", "32"]
+    command += ["--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8", "--blocks", "1"]
+    command += ["--test-sequences", "8", "--rows", "3", "--first-frames", "2"]
+    command += ["--run-dir", str(tmp_path), "--export-dir", str(tmp_path / "export")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "likelihood.json").read_text())
+    assert report["sequences"] == 8 and len(report["nats_by_frame"]) == 4
+    assert abs(report["nats_per_frame"] - sum(report["nats_by_frame"]) / 4) < 0.01
+    assert kg.images.read_provenance(tmp_path / "continued.png")["Model"] == "frame_predictor"
+    assert (tmp_path / "continued.gif").exists()
+    assert (tmp_path / "samples" / "epoch_0001.gif").exists()
+    assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
 def test_consistency_goes_on_from_a_diffusion_model(tmp_path):
     network = kg.networks.unet.denoiser((8, 8, 1), 10, width=8, multipliers=(1,), attention=())
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")

@@ -14,7 +14,7 @@ def predictor(
     num_classes=None,
     width=64,
     memories=1,
-    kernel=5,
+    kernel=3,
     blocks=2,
     patch=None,
     parameters=1,
@@ -23,8 +23,8 @@ def predictor(
 ):
     """Reads some frames one after another; of the memory that remains it makes the next.
 
-    Squares of pixels are one position of the memory; of it, residual blocks of two convolutions
-    make what is said of the pixels of the square.
+    Squares of pixels are one position of the memory; of it and of the last frame, residual blocks
+    of two convolutions make what is said of the pixels of the square.
 
     Args:
         image_shape: (height, width, channels) of a frame.
@@ -32,10 +32,9 @@ def predictor(
         num_classes: where given, the network takes [frames, label].
         width: channels.
         memories: int, layers of ConvLSTM, each reading what the one before wrote.
-        kernel: int, side of their kernels, in positions: nothing that moves faster than half of it
-            in a frame can be followed.
+        kernel: int, side of their kernels, in positions.
         blocks: int, residual blocks.
-        patch: side of the squares. None: 1 below 16 pixels, 2 below 48, else 4.
+        patch: side of the squares. None: 1 below 16 pixels, 2 below 32, else 4.
         parameters: numbers for each pixel and channel of the next frame.
         shared: how many of them, the last, are the same for all pixels.
         seed: int, of the initial weights.
@@ -50,7 +49,8 @@ def predictor(
     if memories < 1:
         raise ValueError(f"`memories` must be at least 1. Received: memories={memories!r}")
     initial = Initializers(seed)
-    patch = patch or inputs.patch_side(image_shape)
+    shorter = min(image_shape[:2])
+    patch = patch or (1 if shorter < 16 else 2 if shorter < 32 else 4)
     margins = inputs.margins(image_shape, patch)
 
     def conv(x, channels, name, size=3, initializer=None, **kwargs):
@@ -65,6 +65,7 @@ def predictor(
     x = conv(x, width, "patches", patch, strides=patch)
     x = layers.ReLU(name="patches_activation")(x)
     x = ops.reshape(x, (-1, context, *x.shape[1:]))
+    last = x[:, -1]
     for i in range(1, memories + 1):
         x = layers.ConvLSTM2D(
             width,
@@ -76,6 +77,7 @@ def predictor(
             seed=0,  # of a dropout that it does not have, but keeps a state for
             name=f"memory_{i}",
         )(x)
+    x = layers.Concatenate(name="memory_and_last")([x, last])
     x = conv(x, width, "features", 1)
     if num_classes:
         label = inputs.label_input()
