@@ -17,6 +17,7 @@ def generation_signatures(model):
     `serving_default`: seed int64 [batch] (and label int32 [batch]) -> images uint8
     [batch, height, width, channels]. `png_bytes`: the same inputs -> png_bytes string [batch], one
     PNG file each, with its provenance inside; the name tells TF Serving's REST API to send base64.
+    Of a sequence, images are [batch, time, height, width, channels] and a PNG has all frames.
 
     Returns:
         dict from name to (function, list of tf.TensorSpec).

@@ -284,7 +284,8 @@ def png_bytes(images, seeds, model, weights):
     provenance where no Python is. A batch of none gives none.
 
     Args:
-        images: uint8 tensor `[batch, height, width, channels]` with 1 or 3 channels.
+        images: uint8 tensor `[batch, height, width, channels]` with 1 or 3 channels; or
+            `[batch, time, height, width, channels]`, of which the frames lie side by side.
         seeds: int64 tensor `[batch]`.
         model: the model's name, a constant of the graph.
         weights: hexadecimal sha256 of the weights, a constant of the graph.
@@ -299,6 +300,8 @@ def png_bytes(images, seeds, model, weights):
     images = tf.convert_to_tensor(images)
     if images.dtype != tf.uint8:
         raise ValueError(f"`images` must be uint8. Received: images of dtype {images.dtype.name}")
+    if images.shape.rank == 5:
+        images = tf.concat(tf.unstack(images, axis=1), axis=2)
     files = tf.map_fn(tf.io.encode_png, images, fn_output_signature=tf.string)
     header = tf.strings.substr(files, 0, _PNG_HEADER_END)
     pixels = tf.strings.substr(files, _PNG_HEADER_END, tf.int32.max)

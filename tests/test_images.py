@@ -209,6 +209,13 @@ class TestPngBytes:
             png_chunks(file)
             assert file == kgi.encode_png(image, kgi.Provenance("gan", WEIGHTS, seed))
 
+    def test_frames_of_a_sequence_lie_side_by_side(self):
+        sequences = random_images(2, 3, 5, 4, 1)
+        files = kgi.png_bytes(sequences, tf.constant([1, 2], tf.int64), "frames", WEIGHTS).numpy()
+        for sequence, file in zip(sequences, files):
+            strip = np.concatenate(list(sequence), 1)
+            np.testing.assert_array_equal(tf.io.decode_png(file), strip)
+
     def test_checksums_of_many_seeds(self):
         rng = np.random.default_rng(1)
         seeds = np.concatenate([np.arange(-300, 300), rng.integers(-(2**63), 2**63 - 1, 2000)])

@@ -106,6 +106,21 @@ def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path, run):
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
 
 
+def test_frame_predictor_continues_test_digits(tmp_path, run):
+    model = ["--width", "4", "--context", "2", "--blocks", "1"]
+    data = ["--canvas", "12", "16", "--frames", "4", "--sequences", "32", "--test-sequences", "8"]
+    steps = [*FEW_STEPS, "--batch-size", "8", "--rows", "3", "--first-frames", "2"]
+    folders = ["--run-dir", tmp_path, "--export-dir", tmp_path / "export"]
+    run("frame_predictor.py", *model, *data, *steps, *folders)
+    report = json.loads((tmp_path / "likelihood.json").read_text())
+    assert report["sequences"] == 8 and len(report["nats_by_frame"]) == 4
+    assert abs(report["nats_per_frame"] - sum(report["nats_by_frame"]) / 4) < 0.01
+    assert kg.images.read_provenance(tmp_path / "continued.png")["Model"] == "frame_predictor"
+    assert (tmp_path / "continued.gif").exists()
+    assert (tmp_path / "samples" / "epoch_0001.gif").exists()
+    assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
+
+
 def test_consistency_goes_on_from_a_diffusion_model(tmp_path, run):
     network = kg.networks.unet.denoiser((8, 8, 1), 10, width=8, multipliers=(1,), attention=())
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")

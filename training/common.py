@@ -90,7 +90,15 @@ def add_output(to, run_dir):
     output.add_argument("--gif", action="store_true", help="an animation of the training")
 
 
-def train(args, build, more_callbacks=None):
+def load(args):
+    """The source that the flags of `add_data` name."""
+    size = args.image_size and (args.image_size[0], args.image_size[-1])
+    return kg.data.load(
+        args.data, args.split, image_size=size, channels=args.channels, data_dir=args.data_dir
+    )
+
+
+def train(args, build, more_callbacks=None, data=load):
     """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
 
     Args:
@@ -98,6 +106,7 @@ def train(args, build, more_callbacks=None):
         build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
             many steps the training will take.
         more_callbacks: function (source) -> list of callbacks of this family alone, or None.
+        data: function (args) -> source.
 
     Returns:
         bool, whether this process wrote it: of several workers, one does.
@@ -109,10 +118,7 @@ def train(args, build, more_callbacks=None):
     }[args.strategy]()  # before anything else starts TensorFlow
     keras.config.set_dtype_policy(args.precision)
 
-    size = args.image_size and (args.image_size[0], args.image_size[-1])
-    source = kg.data.load(
-        args.data, args.split, image_size=size, channels=args.channels, data_dir=args.data_dir
-    )
+    source = data(args)
     batches = source.batches(args.batch_size, seed=args.seed)
     steps = args.steps_per_epoch or len(batches)
     epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs

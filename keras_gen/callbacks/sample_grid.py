@@ -11,6 +11,7 @@ from keras_gen import images as image_files
 from keras_gen.callbacks.chief import is_chief
 
 _GIF_FRAMES_PER_SECOND = 4
+_SEQUENCE_FRAMES_PER_SECOND = 10
 _LEGIBLE = 64  # smaller images are magnified up to about this many pixels
 
 
@@ -27,6 +28,9 @@ class SampleGrid(keras.callbacks.Callback):
     Of a model with classes each row shows one class. Where the classes are too many, the rows are
     spread evenly over them.
 
+    Of a model of sequences each row shows the frames of one sequence, of one class where there are
+    any, and `epoch_0001.gif` and so on show them all in motion.
+
     Each PNG carries its provenance, in TensorBoard too (see `keras_gen.images.Provenance`); its
     seed is the one given here.
 
@@ -34,11 +38,11 @@ class SampleGrid(keras.callbacks.Callback):
         run_dir: folder of the run.
         every: write after every so many epochs.
         num_images: images in a grid, with classes the most there may be. By default 36, with
-            classes 128.
+            classes 128; of sequences 8, with classes 10.
         seed: given to `model.generate`.
         gif: also write `run_dir/samples/training.gif` when training ends, made of the grids on
             disk, those from before a resume too.
-        per_class: images in a row of a model with classes.
+        per_class: images in a row of a model with classes; of sequences 1.
         scale: whole factor by which pixels are magnified; by default images below 64 pixels are
             magnified to at most that.
 
@@ -117,22 +121,40 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _write(self, epoch):
         labels, columns = self._layout()
-        count = len(labels) if labels is not None else self.num_images or 36
+        count = (
+            len(labels) if labels is not None else self.num_images or (8 if self._frames else 36)
+        )
         images = self.model.generate(count, labels=labels, seed=self.seed)
-        scale = self.scale or max(1, _LEGIBLE // max(images.shape[1:3]))
-        grid = image_files.grid(images, columns=columns, scale=scale)
+        if images.ndim == 5:  # sequences
+            self._write_motion(images, epoch)
+            columns, images = images.shape[1], images.reshape(-1, *images.shape[2:])
+        grid = image_files.grid(images, columns=columns, scale=self._scale_of(images))
         png = image_files.encode_png(grid, self._provenance())
         image_files.write_atomically(self._path(epoch), png)
         self._write_summary(png, grid.shape, epoch)
         self._written = epoch
+
+    def _scale_of(self, images):
+        return self.scale or max(1, _LEGIBLE // max(images.shape[1:3]))
+
+    def _write_motion(self, sequences, epoch):
+        scale = self._scale_of(sequences[:, 0])
+        frames = [image_files.grid(sequences[:, t], scale=scale) for t in range(sequences.shape[1])]
+        path = self._path(epoch).with_suffix(".gif")
+        image_files.write_gif(path, frames, _SEQUENCE_FRAMES_PER_SECOND, self._provenance())
+
+    @property
+    def _frames(self):
+        """Frames of a sequence, or None where the model makes images."""
+        return getattr(self.model, "num_frames", None)
 
     def _layout(self):
         """The labels of all images and the images per row; None where the model has no classes."""
         num_classes = getattr(self.model, "num_classes", None)
         if not num_classes:
             return None, None
-        most = self.num_images or 128
-        columns = min(self.per_class, most)
+        most = self.num_images or (10 if self._frames else 128)
+        columns = 1 if self._frames else min(self.per_class, most)
         rows = min(num_classes, most // columns)
         classes = np.linspace(0, num_classes - 1, rows).round().astype(np.int32)
         return classes.repeat(columns), columns

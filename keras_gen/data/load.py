@@ -86,7 +86,7 @@ def load(
     >>> len(source), source.image_shape, source.num_classes
     (1500, (8, 8, 1), 10)
     """
-    image_size = _check_image_size(image_size)
+    image_size = check_image_size(image_size)
     _check_options(channels, on_error, memory_limit)
     class_names = _check_class_names(class_names)
     if not isinstance(source, (str, os.PathLike)):
@@ -166,7 +166,8 @@ def _unknown_name(name):
     )
 
 
-def _check_image_size(image_size):
+def check_image_size(image_size):
+    """(height, width) of what was given as `image_size`, or a ValueError; None remains None."""
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, numbers.Integral) else image_size

@@ -39,6 +39,11 @@ class Source:
         self.class_names = class_names
         self._count = count
 
+    @property
+    def example_shape(self):
+        """Shape of one example: of an image, or [num_frames, *image_shape] of a sequence."""
+        return self.image_shape
+
     def __len__(self):
         return self._count
 
@@ -151,12 +156,12 @@ class Source:
 
 
 class IndexedSource(Source):
-    """A source that can read any image by its number: subclasses give `_images` and `_labels`."""
+    """A source that can read any example by its number: subclasses give `_images`, `_labels`."""
 
     _labels = None
 
     def _images(self, indices):
-        """uint8 `[n, height, width, channels]` for int64 `[n]`."""
+        """uint8 `[n, *example_shape]` for int64 `[n]`."""
         raise NotImplementedError
 
     def _pick(self, indices):
@@ -174,10 +179,10 @@ class IndexedSource(Source):
             indices = order[start : start + batch_size]
             if self._labels is None:
                 images = tf.numpy_function(self._pick, [indices], tf.uint8)
-                return tf.ensure_shape(images, (batch, *self.image_shape))
+                return tf.ensure_shape(images, (batch, *self.example_shape))
             images, labels = tf.numpy_function(self._pick, [indices], [tf.uint8, tf.int32])
             return (
-                tf.ensure_shape(images, (batch, *self.image_shape)),
+                tf.ensure_shape(images, (batch, *self.example_shape)),
                 tf.ensure_shape(labels, (batch,)),
             )
 

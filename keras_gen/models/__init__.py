@@ -4,6 +4,7 @@ from keras_gen.models.autoencoder import Autoencoder
 from keras_gen.models.autoregressive import PixelCNN
 from keras_gen.models.consistency import ConsistencyModel
 from keras_gen.models.diffusion import Diffusion
+from keras_gen.models.frames import FramePredictor
 from keras_gen.models.gan import GAN
 from keras_gen.models.latent import LatentDiffusion
 from keras_gen.models.vae import VAE

@@ -63,6 +63,11 @@ class GenerativeModel(keras.Model):
         self._loss_trackers = []
         self._functions = {}  # compiled, by what they do
 
+    @property
+    def example_shape(self):
+        """Shape of what a model learns from: an image, or (None, *image_shape), a sequence."""
+        return self.image_shape
+
     # Configuration and saving
 
     def get_config(self):
@@ -209,8 +214,8 @@ class GenerativeModel(keras.Model):
             )
 
     def _check_image_spec(self, spec):
-        """Raises unless the images of a batch are float [batch, *image_shape]."""
-        expected = tf.TensorShape([None, *self.image_shape])
+        """Raises unless the images of a batch are float [batch, *example_shape]."""
+        expected = tf.TensorShape([None, *self.example_shape])
         if (
             not isinstance(spec, tf.TensorSpec)
             or not spec.dtype.is_floating
@@ -222,9 +227,9 @@ class GenerativeModel(keras.Model):
             )
 
     def unpack(self, data):
-        """Images float32 [batch, h, w, c] and labels int32 [batch] (None without classes)."""
+        """Images float32 [batch, *example_shape], labels int32 [batch] (None without classes)."""
         pixels, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        pixels = tf.ensure_shape(tf.cast(pixels, tf.float32), [None, *self.image_shape])
+        pixels = tf.ensure_shape(tf.cast(pixels, tf.float32), [None, *self.example_shape])
         checks = [
             tf.debugging.assert_less_equal(
                 tf.reduce_max(tf.abs(pixels)), 1.001, "Images must lie in [-1, 1]."
@@ -611,13 +616,15 @@ def in_groups(function, rows, tensors, row_spec):
         function: takes tensors [rows, ...] and returns one [rows, *row_spec.shape].
         rows: int.
         tensors: list of tensors with the same first dimension, 0 or more.
-        row_spec: tf.TensorSpec of one row of the result.
+        row_spec: tf.TensorSpec of one row of the result; with unknown sides, a group is run for no
+            rows too, because only then they become known.
 
     Returns:
         tensor [batch, *row_spec.shape].
     """
     count = tf.shape(tensors[0])[0]
-    groups = (count + rows - 1) // rows
+    least = 0 if row_spec.shape.is_fully_defined() else 1
+    groups = tf.maximum((count + rows - 1) // rows, least)
 
     def grouped(tensor):
         padding = [[0, groups * rows - count]] + [[0, 0]] * (tensor.shape.rank - 1)
@@ -629,7 +636,8 @@ def in_groups(function, rows, tensors, row_spec):
         tuple(grouped(tensor) for tensor in tensors),
         fn_output_signature=tf.TensorSpec([rows, *row_spec.shape], row_spec.dtype),
     )
-    return tf.reshape(result, tf.concat([[groups * rows], row_spec.shape], 0))[:count]
+    row_shape = tf.shape(result)[2:] if least else row_spec.shape
+    return tf.reshape(result, tf.concat([[groups * rows], row_shape], 0))[:count]
 
 
 def _of_any_batch_size(dataset):

@@ -205,3 +205,29 @@ def test_rejects_a_model_that_cannot_generate_before_training(tmp_path):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="needs a model with `generate"):
         fit(model, [SampleGrid(tmp_path)])
+
+
+def test_sequences_are_a_row_of_frames_each_and_an_animation(tmp_path):
+    model = built(image_shape=(3, 8, 12, 1))
+    model.num_frames = 3
+    fit(model, [SampleGrid(tmp_path, num_images=4)], epochs=1)
+    assert "epoch_0001.gif" in names(tmp_path)
+    sequences = model.generate(4, seed=0)
+    strips = kgi.grid(sequences.reshape(-1, 8, 12, 1), columns=3, scale=5)
+    np.testing.assert_array_equal(pixels(tmp_path / "samples" / "epoch_0001.png"), strips[..., 0])
+    with Image.open(tmp_path / "samples" / "epoch_0001.gif") as animation:
+        assert animation.n_frames == 3
+        animation.seek(2)
+        shown = np.asarray(animation.convert("L"))
+    np.testing.assert_array_equal(shown, kgi.grid(sequences[:, 2], scale=5)[..., 0])
+    provenance = kgi.read_provenance(tmp_path / "samples" / "epoch_0001.gif")
+    assert provenance["Weights"] == model.weights_hash()[:16]
+
+
+@pytest.mark.parametrize("num_images, expected", [(None, 10), (4, 4)])
+def test_sequences_of_classes_are_one_of_each(tmp_path, num_images, expected):
+    model = built(image_shape=(2, 4, 4, 1), num_classes=10)
+    model.num_frames = 2
+    fit(model, [SampleGrid(tmp_path, num_images=num_images)], epochs=1)
+    count, labels, _ = model.calls[0]
+    assert count == len(set(labels.tolist())) == expected

@@ -11,6 +11,23 @@ from keras_gen import diffusion as d
 from keras_gen import losses, models, networks
 
 
+def digits(image_shape=(8, 8, 1), labelled=True, count=512):
+    """Real handwritten digits, made RGB by repetition or wider by padding, as a source."""
+    pixels, labels = kg.data.load("digits").take(count, seed=0)
+    pixels = np.repeat(pixels, image_shape[2], axis=3)
+    rows, columns = image_shape[0] - 8, image_shape[1] - 8
+    pixels = np.pad(pixels, ((0, 0), (0, rows), (0, columns), (0, 0)))
+    return kg.data.load((pixels, labels) if labelled else pixels)
+
+
+def moving_digits(image_shape=(8, 8, 1), labelled=True):
+    """Sequences of 3 frames, in which a small digit moves by a pixel."""
+    source = kg.data.load(
+        "digits", image_size=5, channels=image_shape[2], label=None if labelled else False
+    )
+    return kg.data.moving_digits(source, 1, image_shape[:2], 3, count=512, speed=1.0)
+
+
 @dataclass(frozen=True)
 class Case:
     """One model of the conformance suite.
@@ -25,6 +42,7 @@ class Case:
         weighted: dict from the name of a weight of a loss term to a function of the weight that
             gives arguments for `make`.
         unmoved: paths of the trainable weights that the loss does not depend on.
+        data: function (image_shape, labelled) -> source to train on.
     """
 
     name: str
@@ -34,6 +52,7 @@ class Case:
     progress: Callable = None
     weighted: dict = field(default_factory=dict)
     unmoved: frozenset = frozenset()
+    data: Callable = digits
 
 
 def pixel_distance(model, source):
@@ -178,6 +197,12 @@ def pixelcnn(image_shape, num_classes, **kwargs):
     return models.PixelCNN(image_shape, num_classes, levels, network, ema=0.9, **kwargs)
 
 
+def frame_predictor(image_shape, num_classes, **kwargs):
+    network = networks.convlstm.predictor(image_shape, 2, num_classes, width=8, kernel=3, blocks=1)
+    kwargs = {"likelihood": losses.Bernoulli("stochastic"), "ema": 0.9, **kwargs}
+    return models.FramePredictor(image_shape, num_classes, 2, 3, network, **kwargs)
+
+
 def autoencoder(image_shape, num_classes, **kwargs):
     own = {"hidden": (32,), "num_classes": num_classes}
     return models.Autoencoder(
@@ -243,6 +268,14 @@ CASES = [
         learning_rate=4e-3,
         progress=pixel_distance,
     ),
+    Case(
+        "frame_predictor",
+        frame_predictor,
+        labelled=True,
+        learning_rate=4e-3,
+        progress=pixel_distance,
+        data=moving_digits,
+    ),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
     gan("dcgan-minimax", dcgan, labelled=True, loss="minimax"),
@@ -263,15 +296,6 @@ CASES = [
     gan("mlp-relativistic", mlp_gan, labelled=False, **RELATIVISTIC),
     gan("dcgan-relativistic", dcgan, labelled=True, **RELATIVISTIC),
 ]
-
-
-def digits(image_shape=(8, 8, 1), labelled=True, count=512):
-    """Real handwritten digits, made RGB by repetition or wider by padding, as a source."""
-    pixels, labels = kg.data.load("digits").take(count, seed=0)
-    pixels = np.repeat(pixels, image_shape[2], axis=3)
-    rows, columns = image_shape[0] - 8, image_shape[1] - 8
-    pixels = np.pad(pixels, ((0, 0), (0, rows), (0, columns), (0, 0)))
-    return kg.data.load((pixels, labels) if labelled else pixels)
 
 
 def state(model):

@@ -1,0 +1,396 @@
+"""Sequences of images, each frame drawn given those before it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import export as saved_model
+from keras_gen import images, losses, networks, randomness
+from keras_gen.models.base import GenerativeModel, in_batches
+from keras_gen.networks import inputs
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class FramePredictor(GenerativeModel):
+    """Autoregression over time: x_t = f(x_t-1, ..., x_t-p) + noise, x_t a whole frame.
+
+    The network f says of each pixel of the next frame how it is distributed, and the noise is what
+    is drawn from that, each pixel by itself. Training sees the true frames before each frame
+    (teacher forcing, all frames of a sequence at once) and minimizes
+
+        -log p(x_1, ..., x_T) = -sum_t log p(x_t | x_t-1, ..., x_t-p).
+
+    Frames before the first are 0 everywhere, which no true frame is: so the network learns where
+    to start, too. But pixels that are drawn by themselves make no digit, and a first frame drawn
+    like that is a rough sketch. A first frame of another model is better: `first_frames`.
+
+    Example:
+
+    ```python
+    source = kg.data.moving_digits("mnist", num_frames=20)
+    model = kg.models.FramePredictor(source.image_shape, num_frames=source.num_frames)
+    model.compile()
+    model.fit(source.batches(16), epochs=5)
+    seen = source.take(8, seed=0)[0][:, :5]
+    sequences = model.generate(8, first_frames=seen, num_frames=40, seed=0)  # [8, 40, h, w, c]
+    nats = model.log_prob(source.take(8, seed=0)[0])["log_prob"]
+    ```
+
+    Args:
+        image_shape: (height, width, channels) of a frame.
+        num_classes: number of classes; None for a model without labels.
+        context: int, p, how many frames before it a frame depends on.
+        num_frames: int, how many `generate` makes when it is not told, and an exported model. It
+            trains on sequences of any length.
+        network: Functional model: frames float32 [batch, context, h, w, c] in [-1, 1], the oldest
+            first (and label int32 [batch] with classes) -> parameters of the likelihood, float32
+            [batch, h, w, parameters * c]. None: `networks.convlstm.predictor`.
+        likelihood: "bernoulli", "gaussian", "discretized_logistic" or a
+            `keras_gen.losses.Likelihood`. What it observes of the frames, such as their
+            binarization, is both learned and learned from. None: stochastically binarized
+            `Bernoulli` for grey frames, "discretized_logistic" for coloured ones.
+        seed, ema: as in `GenerativeModel`.
+
+    Raises:
+        ValueError: when an argument is unknown or out of range, or the network does not fit.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        num_classes=None,
+        context=4,
+        num_frames=20,
+        network=None,
+        likelihood=None,
+        **kwargs,
+    ):
+        super().__init__(image_shape, num_classes, **kwargs)
+        self.context = _checked_count("context", context)
+        self.num_frames = _checked_count("num_frames", num_frames)
+        if likelihood is None:
+            grey = self.image_shape[2] == 1
+            likelihood = losses.Bernoulli("stochastic") if grey else "discretized_logistic"
+        self.likelihood = losses.get_likelihood(likelihood)
+        if network is None:
+            network = networks.convlstm.predictor(
+                self.image_shape,
+                self.context,
+                self.num_classes,
+                parameters=self.likelihood.parameters,
+                shared=self.likelihood.shared,
+                seed=self.seed,
+            )
+        self._check_network(network)
+        self.network = network
+        self.averaged_network = self.averages.follow(network)
+        self.built = True
+
+    def _check_network(self, network):
+        *sides, channels = self.image_shape
+        expected = [(self.context, *self.image_shape), *([()] if self.num_classes else [])]
+        expected += [(*sides, self.likelihood.parameters * channels)]
+        received = [tensor.shape[1:] for tensor in (*network.inputs, *network.outputs)]
+        if received != expected:
+            raise ValueError(
+                "The network must take frames (and a label where there are classes) and put out "
+                f"parameters of the likelihood, of shapes {expected}. Received: a network of "
+                f"shapes {received}"
+            )
+
+    @property
+    def example_shape(self):
+        return (None, *self.image_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "context": self.context,
+            "num_frames": self.num_frames,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+        }
+
+    def compile(self, optimizer=None, **kwargs):
+        """Sets the optimizer.
+
+        Args:
+            optimizer: None: Adam, rate 1e-3.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
+                `GenerativeModel.compile`.
+        """
+        optimizer = optimizer or keras.optimizers.Adam(1e-3)
+        variables = self.network.trainable_variables
+        super().compile(self._built_optimizer(optimizer, variables), **kwargs)
+
+    # Training
+
+    @property
+    def loss_names(self):
+        return ["loss", "nats_per_frame"]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        key = self.step_key(training)
+        x = self.likelihood.observed(x, randomness.key(key, "observed"))
+        with randomness.scope(randomness.key(key, "network")):
+            nats = -tf.reduce_mean(self._log_prob(self.network, x, y, training), 1)
+        return {"loss": nats / np.prod(self.image_shape), "nats_per_frame": nats}
+
+    def _log_prob(self, network, x, label=None, training=False):
+        """log p(x_t | frames before), float32 [batch, time], of sequences as they are observed."""
+        windows, frames = windows_before(x, self.context), tf.shape(x)[1]
+        label = None if label is None else tf.repeat(label, frames)
+        parameters = inputs.call(network, tf.reshape(windows, self._window), label, training)
+        nats = self.likelihood.log_prob(tf.reshape(x, [-1, *self.image_shape]), parameters)
+        return tf.reshape(nats, [-1, frames])
+
+    @property
+    def _window(self):
+        return [-1, self.context, *self.image_shape]
+
+    # Likelihood
+
+    def log_prob(self, sequences, labels=None, seed=0, batch_size=64):
+        """Log-probability of sequences, frame by frame, with the averaged weights.
+
+        It is that of what the likelihood observes. Of one that binarizes or dequantizes at random,
+        the observation is drawn from the sequence's seed.
+
+        Args:
+            sequences: uint8 [n, time, h, w, c], of any length.
+            labels: int, or integers [n], where the model has classes.
+            seed: of the observation, for each sequence as in `generate`.
+            batch_size: sequences in memory of the accelerator at a time; changes no result.
+
+        Returns:
+            dict of "log_prob", nats, float32 [n]; "frame_log_prob", the terms of it, float32
+            [n, time]; and "bits_per_dimension", float32 [n]. Of a Gaussian the nats are those of a
+            density of frames in [-1, 1].
+
+        Raises:
+            ValueError: when the sequences or labels do not fit the model.
+        """
+        sequences = self._checked_sequences(sequences, "sequences", 1)
+        seeds, *label = self.picture_rows(len(sequences), labels, seed)
+
+        def function(seed, frames, label=None):
+            return self.log_prob_frames(frames, seed, label)
+
+        signature = self._signature_with_frames("sequences")
+        compiled = self.compiled_function("log_prob", function, signature)
+        terms = in_batches(compiled, [seeds, sequences, *label], batch_size)
+        nats = terms.sum(1)
+        dimensions = int(np.prod(sequences.shape[1:]))
+        bits = self.likelihood.bits_per_dimension(nats, dimensions)
+        return {"log_prob": nats, "frame_log_prob": terms, "bits_per_dimension": bits}
+
+    def log_prob_frames(self, frames, seed, label=None):
+        """As `log_prob`, with tensors: uint8 [batch, time, h, w, c], int64 [batch]; nats [batch,
+        time]."""
+
+        def step(seed, frames, *label):
+            return self._log_prob(self.averaged_network, self._observed(frames, seed), *label)
+
+        spec = tf.TensorSpec([None], tf.float32)
+        return self.grouped(step, [seed, frames, label], spec)
+
+    # Generation
+
+    def generate(
+        self,
+        n,
+        labels=None,
+        seed=0,
+        batch_size=1024,
+        num_frames=None,
+        first_frames=None,
+        noise=True,
+    ):
+        """Generates sequences with the averaged weights.
+
+        Args:
+            n: number of sequences.
+            labels, seed, batch_size: as in `GenerativeModel.generate`, a sequence for an image.
+            num_frames: int, length of the sequences, with the first frames; any length, and a
+                longer sequence begins with the shorter one. None: the model's `num_frames`.
+            first_frames: uint8 [n, given, h, w, c], with which the sequences begin. None: all
+                frames are drawn.
+            noise: False leaves out the noise: each frame is the expected one, and the next follows
+                from that. Expected frames are blurred, and soon unlike any true one.
+
+        Returns:
+            NumPy uint8 [n, num_frames, height, width, channels]. Sequence i depends on its own
+            seed, label and first frames alone.
+
+        Raises:
+            ValueError: when n, seeds, labels, the number of frames or the first frames do not fit.
+        """
+        seeds, *label = self.rows(n, labels, seed)
+        if first_frames is None:
+            first_frames = np.zeros([n, 0, *self.image_shape], np.uint8)
+        else:
+            first_frames = self._checked_sequences(first_frames, "first_frames", 0)
+        given = first_frames.shape[1]
+        frames = self.num_frames if num_frames is None else _checked_count("num_frames", num_frames)
+        if len(first_frames) != n or given > frames:
+            raise ValueError(
+                f"`first_frames` must be [n, given, *{self.image_shape}] with n={n} and given at "
+                f"most num_frames={frames}. Received: first_frames of shape {first_frames.shape}"
+            )
+
+        def function(seed, first, *rest):
+            *label, frames = rest
+            return self.generate_images(
+                seed, *label, first_frames=first, num_frames=frames, noise=noise
+            )
+
+        signature = [*self._signature_with_frames("first_frames"), tf.TensorSpec([], tf.int32)]
+        compiled = self.compiled_function(("generate", bool(noise)), function, signature)
+        return in_batches(compiled, [seeds, first_frames, *label], batch_size, frames)
+
+    def generate_images(self, seed, label=None, first_frames=None, num_frames=None, noise=True):
+        """As `generate_step`, for any number of rows including none; uint8 [batch, num_frames, h,
+        w, c]."""
+        frames = self.num_frames if num_frames is None else num_frames
+        if first_frames is None:
+            first_frames = tf.zeros([tf.shape(seed)[0], 0, *self.image_shape], tf.uint8)
+
+        def step(seed, first, label=None):
+            return images.to_uint8(self.generate_step(seed, label, first, frames, noise))
+
+        spec = tf.TensorSpec([tf.get_static_value(frames), *self.image_shape], tf.uint8)
+        return self.grouped(step, [seed, first_frames, label], spec)
+
+    def generate_step(self, seed, label=None, first_frames=None, num_frames=None, noise=True):
+        """Generates one group of sequences with the averaged weights: pure tensors in and out.
+
+        Args:
+            seed: int64 [rows].
+            label: int32 [rows] where the model has classes.
+            first_frames: uint8 [rows, given, h, w, c]; None: none are given.
+            num_frames: int or int32 scalar tensor, at least `given`; None: the model's.
+            noise: bool.
+
+        Returns:
+            float32 [rows, num_frames, height, width, channels] in [-1, 1].
+        """
+        rows, shape = self.generation_rows, self.image_shape
+        frames = self.num_frames if num_frames is None else num_frames
+        if first_frames is None:
+            first_frames = tf.zeros([rows, 0, *shape], tf.uint8)
+        given = tf.shape(first_frames)[1]
+        window = tf.concat(
+            [
+                tf.zeros([rows, self.context, *shape]),
+                self._observed(first_frames, seed, noise=noise),
+            ],
+            1,
+        )[:, -self.context :]
+
+        def next_frame(t, window, made):
+            parameters = inputs.call(self.averaged_network, window, label)
+            frame = images.to_uint8(self._drawn(parameters, seed, t, noise))
+            seen = self._observed(frame[:, None], seed, t, noise)
+            return t + 1, tf.concat([window[:, 1:], seen], 1), made.write(t - given, frame)
+
+        start = [
+            given,
+            tf.ensure_shape(window, [rows, self.context, *shape]),
+            tf.TensorArray(tf.uint8, frames - given, element_shape=[rows, *shape]),
+        ]
+        made = tf.while_loop(lambda t, *_: t < frames, next_frame, start)[-1]
+        made = tf.transpose(made.stack(), [1, 0, 2, 3, 4])
+        sequence = images.from_uint8(tf.concat([first_frames, made], 1))
+        return tf.ensure_shape(sequence, [rows, tf.get_static_value(frames), *shape])
+
+    def _drawn(self, parameters, seed, t, noise):
+        """Frame t, float32 [rows, h, w, c] in [-1, 1], drawn from each row's own seed."""
+        if not noise:
+            return self.likelihood.mean(parameters)
+
+        def draw(row):
+            parameters, seed = row
+            return self.likelihood.sample(parameters, randomness.key(seed, "frame", t))
+
+        spec = tf.TensorSpec(self.image_shape, tf.float32)
+        return tf.map_fn(draw, (parameters, seed), fn_output_signature=spec)
+
+    def _observed(self, frames, seed, start=0, noise=True):
+        """What the likelihood observes of frames uint8 [rows, time, h, w, c].
+
+        What is drawn of a frame is a function of the row's seed and the frame's number in the
+        sequence, the first of these frames being number `start`.
+        """
+        x, time = images.from_uint8(frames), tf.shape(frames)[1]
+        if not noise:
+            return self.likelihood.observed(x)
+
+        def observe(frame):
+            image, seed, t = frame
+            return self.likelihood.observed(image, randomness.key(seed, "observed", t))
+
+        seeds = tf.repeat(seed, time)
+        numbers = tf.tile(start + tf.range(time), tf.shape(seed))
+        flat = (tf.reshape(x, [-1, *self.image_shape]), seeds, numbers)
+        spec = tf.TensorSpec(self.image_shape, tf.float32)
+        return tf.reshape(tf.map_fn(observe, flat, fn_output_signature=spec), tf.shape(x))
+
+    def _signature_with_frames(self, name):
+        """Input signature of seeds, frames of any number (and labels)."""
+        seed, *label = saved_model.row_signature(self.num_classes)
+        return [seed, tf.TensorSpec([None, None, *self.image_shape], tf.uint8, name=name), *label]
+
+    def _checked_sequences(self, frames, name, least):
+        """Sequences uint8 [n, time, h, w, c] of the model's shape, or a ValueError."""
+        frames = np.asarray(frames)
+        fits = frames.ndim == 5 and frames.shape[2:] == self.image_shape
+        if frames.dtype != np.uint8 or not fits or frames.shape[1] < least:
+            raise ValueError(
+                f"`{name}` must be uint8 [n, time, *{self.image_shape}]. Received: {name} of dtype "
+                f"{frames.dtype} and shape {frames.shape}"
+            )
+        return frames
+
+    # Export
+
+    def signatures(self):
+        """As in `GenerativeModel`, of `num_frames` frames each; and `predict`.
+
+        `serving_default`: images uint8 [batch, num_frames, h, w, c]. `png_bytes`: the frames side
+        by side in one picture. `predict`: seed (and label) and first_frames uint8 [batch, given, h,
+        w, c], of any length -> images, the `num_frames` frames after these.
+        """
+        return {**super().signatures(), "predict": self._predict_signature()}
+
+    def _predict_signature(self):
+        def predict(seed, first_frames, label=None):
+            with tf.control_dependencies(self.request_checks([seed, first_frames], label)):
+                given = tf.shape(first_frames)[1]
+                frames = given + self.num_frames
+                made = self.generate_images(tf.identity(seed), label, first_frames, frames)
+            made = made[:, given:]
+            return {"images": tf.ensure_shape(made, [None, self.num_frames, *self.image_shape])}
+
+        return predict, self._signature_with_frames("first_frames")
+
+
+def windows_before(x, context):
+    """The frames before each frame, zeros before the first.
+
+    Args:
+        x: [batch, time, height, width, channels].
+        context: int.
+
+    Returns:
+        [batch, time, context, height, width, channels]; window t is frames t - context ... t - 1.
+    """
+    time = x.shape[1] or tf.shape(x)[1]
+    padded = tf.pad(x, [[0, 0], [context, 0], [0, 0], [0, 0], [0, 0]])
+    return tf.stack([padded[:, i : i + time] for i in range(context)], axis=2)
+
+
+def _checked_count(name, value):
+    """A positive integer, or a ValueError."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    return int(value)
