@@ -2,6 +2,7 @@
 
 from keras_gen.data.epochs import Epochs, epochs_of
 from keras_gen.data.load import load
+from keras_gen.data.pairs import Pairs, masked, pairs, unpaired
 from keras_gen.data.source import Source
 
-__all__ = ["Epochs", "Source", "epochs_of", "load"]
+__all__ = ["Epochs", "Pairs", "Source", "epochs_of", "load", "masked", "pairs", "unpaired"]
