@@ -3,12 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_gen as kg
 from keras_gen import diffusion as d
 from keras_gen import losses, models, networks
+
+
+def seeds_and_labels(image_shape, seeds, labels):
+    return {"seed": seeds} | ({} if labels is None else {"label": labels.astype(np.int32)})
+
+
+def generated(model, request, **kwargs):
+    return model.generate(len(request["seed"]), request.get("label"), request["seed"], **kwargs)
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class Case:
         weighted: dict from the name of a weight of a loss term to a function of the weight that
             gives arguments for `make`.
         unmoved: paths of the trainable weights that the loss does not depend on.
+        data: function of the digits -> source of the batches that the model is trained on.
+        request: function (image_shape, seeds int64 [n], labels int32 [n] or None) -> dict of arrays
+            [n, ...]: what the exported model is asked for, by the names of its inputs.
+        outputs: function (model, request, **arguments of the model's method) -> uint8 images.
+        step: name of the method that makes one group of them, float32.
     """
 
     name: str
@@ -34,6 +48,10 @@ class Case:
     progress: Callable = None
     weighted: dict = field(default_factory=dict)
     unmoved: frozenset = frozenset()
+    data: Callable = lambda digits: digits
+    request: Callable = seeds_and_labels
+    outputs: Callable = generated
+    step: str = "generate_step"
 
 
 def pixel_distance(model, source):
@@ -204,6 +222,71 @@ def vae(image_shape, num_classes, **kwargs):
     )
 
 
+def pix2pix(image_shape, num_classes, **kwargs):
+    generator = networks.translation.unet(image_shape, width=4, depth=2)
+    discriminator = networks.patchgan.discriminator(image_shape, True, width=4, depth=1, seed=1)
+    return models.Pix2Pix(image_shape, None, generator, discriminator, ema=0.9, **kwargs)
+
+
+def cyclegan(image_shape, num_classes, **kwargs):
+    def convolution(seed):
+        kernel = keras.initializers.GlorotUniform(seed=seed)
+        convolved = keras.layers.Conv2D(
+            image_shape[2],
+            3,
+            padding="same",
+            activation="tanh",
+            kernel_initializer=kernel,
+            dtype="float32",
+        )
+        image = keras.Input(image_shape)
+        return keras.Model(image, convolved(image), name=f"convolution_{seed}")
+
+    discriminator = networks.patchgan.discriminator
+    judges = [discriminator(image_shape, width=4, depth=1, seed=seed) for seed in (2, 3)]
+    return models.CycleGAN(
+        image_shape, None, convolution(0), convolution(1), *judges, ema=0.9, **kwargs
+    )
+
+
+def negatives(digits):
+    """As many negatives of digits as digits, to be told from them."""
+    pictures, _ = digits.take(len(digits))
+    return kg.data.unpaired(pictures, 255 - pictures)
+
+
+def pictures(image_shape, seeds, labels):
+    """Pictures to translate: digits, each of which is a function of its seed."""
+    known, _ = digits(image_shape, labelled=False).take(512)
+    return {"image": known[seeds % len(known)]}
+
+
+def pictures_and_seeds(image_shape, seeds, labels):
+    return {**pictures(image_shape, seeds, labels), "seed": seeds}
+
+
+def translated(model, request, **kwargs):
+    request = dict(request)
+    image = request.pop("image")
+    return model.translate(image, **request, **kwargs)
+
+
+def translation_distance(model, source):
+    """Mean absolute difference between translations and targets, in grey levels."""
+    inputs, targets = source.take(256, seed=0)
+    return np.abs(model.translate(inputs).astype(float) - targets).mean()
+
+
+def cycle_distance(model, source):
+    """Mean absolute difference between pictures and their translations back, in grey levels."""
+    a, b = source.take(256, seed=0)
+    again = (
+        model.translate(model.translate(a, to="b"), to="a"),
+        model.translate(model.translate(b, to="a"), to="b"),
+    )
+    return np.abs(np.stack(again).astype(float) - np.stack([a, b])).mean()
+
+
 CASES = [
     Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
     Case(
@@ -242,6 +325,33 @@ CASES = [
         labelled=True,
         learning_rate=4e-3,
         progress=pixel_distance,
+    ),
+    Case(
+        "pix2pix",
+        pix2pix,
+        labelled=False,
+        learning_rate=4e-3,
+        progress=translation_distance,
+        weighted={"L1": lambda w: {"l1_weight": w}},
+        data=kg.data.masked,
+        request=pictures_and_seeds,
+        outputs=translated,
+        step="translate_step",
+    ),
+    Case(
+        "cyclegan",
+        cyclegan,
+        labelled=False,
+        learning_rate=4e-3,
+        progress=cycle_distance,
+        weighted={
+            "cycle": lambda w: {"cycle_weight": w},
+            "identity": lambda w: {"identity_weight": w},
+        },
+        data=negatives,
+        request=pictures,
+        outputs=translated,
+        step="translate_step",
     ),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),
