@@ -222,30 +222,33 @@ def vae(image_shape, num_classes, **kwargs):
     )
 
 
+def convolution(image_shape, seed, filters, kinds=1, **kwargs):
+    """The smallest generator or discriminator of a translation model."""
+    taken = [keras.Input(image_shape, name=f"image_{i}") for i in range(kinds)]
+    convolved = keras.layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        name="convolution",
+        **kwargs,
+    )(keras.layers.Concatenate()(taken) if kinds > 1 else taken[0])
+    made = keras.layers.Activation("linear", dtype="float32")(convolved)
+    return keras.Model(taken if kinds > 1 else taken[0], made, name=f"convolution_{seed}")
+
+
 def pix2pix(image_shape, num_classes, **kwargs):
     generator = networks.translation.unet(image_shape, width=4, depth=2)
-    discriminator = networks.patchgan.discriminator(image_shape, True, width=4, depth=1, seed=1)
+    discriminator = convolution(image_shape, 1, 1, kinds=2, strides=2)
     return models.Pix2Pix(image_shape, None, generator, discriminator, ema=0.9, **kwargs)
 
 
 def cyclegan(image_shape, num_classes, **kwargs):
-    def convolution(seed):
-        kernel = keras.initializers.GlorotUniform(seed=seed)
-        convolved = keras.layers.Conv2D(
-            image_shape[2],
-            3,
-            padding="same",
-            activation="tanh",
-            kernel_initializer=kernel,
-            dtype="float32",
-        )
-        image = keras.Input(image_shape)
-        return keras.Model(image, convolved(image), name=f"convolution_{seed}")
-
-    discriminator = networks.patchgan.discriminator
-    judges = [discriminator(image_shape, width=4, depth=1, seed=seed) for seed in (2, 3)]
+    channels = image_shape[2]
+    generators = [convolution(image_shape, i, channels, activation="tanh") for i in (0, 1)]
+    discriminators = [convolution(image_shape, i, 1, strides=2) for i in (2, 3)]
     return models.CycleGAN(
-        image_shape, None, convolution(0), convolution(1), *judges, ema=0.9, **kwargs
+        image_shape, None, *generators, *discriminators, history=10, ema=0.9, **kwargs
     )
 
 
