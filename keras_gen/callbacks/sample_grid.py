@@ -41,6 +41,9 @@ class SampleGrid(keras.callbacks.Callback):
         per_class: images in a row of a model with classes.
         scale: whole factor by which pixels are magnified; by default images below 64 pixels are
             magnified to at most that.
+        draw: function (model) -> (images uint8 [n, h, w, c], how many in a row), in place of
+            `model.generate`: for models that translate, `lambda model: (model.strips(inputs,
+            targets), 6)`. Then `num_images`, `seed` and `per_class` count for nothing.
 
     Raises:
         ValueError: an argument is out of range; when training begins, the model cannot generate.
@@ -58,6 +61,7 @@ class SampleGrid(keras.callbacks.Callback):
         gif=False,
         per_class=8,
         scale=None,
+        draw=None,
     ):
         super().__init__()
         for name, value, optional in (
@@ -80,13 +84,14 @@ class SampleGrid(keras.callbacks.Callback):
         self.gif = gif
         self.per_class = per_class
         self.scale = scale
+        self.draw = draw
         self._writes = True
         self._writer = None
         self._epoch = None  # epochs completed, once it is known
         self._written = None  # the last of them that has a grid
 
     def on_train_begin(self, logs=None):
-        if not callable(getattr(self.model, "generate", None)):
+        if self.draw is None and not callable(getattr(self.model, "generate", None)):
             raise ValueError(
                 "SampleGrid needs a model with `generate(n, labels=None, seed=0)`. "
                 f"Received: model={self.model!r}"
@@ -116,15 +121,18 @@ class SampleGrid(keras.callbacks.Callback):
         self._writer.close()
 
     def _write(self, epoch):
-        labels, columns = self._layout()
-        count = len(labels) if labels is not None else self.num_images or 36
-        images = self.model.generate(count, labels=labels, seed=self.seed)
+        images, columns = (self.draw or self._generated)(self.model)
         scale = self.scale or max(1, _LEGIBLE // max(images.shape[1:3]))
         grid = image_files.grid(images, columns=columns, scale=scale)
         png = image_files.encode_png(grid, self._provenance())
         image_files.write_atomically(self._path(epoch), png)
         self._write_summary(png, grid.shape, epoch)
         self._written = epoch
+
+    def _generated(self, model):
+        labels, columns = self._layout()
+        count = len(labels) if labels is not None else self.num_images or 36
+        return model.generate(count, labels=labels, seed=self.seed), columns
 
     def _layout(self):
         """The labels of all images and the images per row; None where the model has no classes."""
