@@ -25,5 +25,6 @@ with quiet_command_line():
         models,
         networks,
         randomness,
+        schedules,
     )
 from keras_gen.version import __version__

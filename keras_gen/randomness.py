@@ -107,6 +107,25 @@ def row_uniform(seeds, shape, *purpose, minval=0.0, maxval=1.0):
     return _rows(lambda key: uniform(shape, key, minval, maxval), seeds, shape, purpose)
 
 
+def row_keys(seeds, *purpose):
+    """One key for each seed: int64 [batch, 2] for `seeds` int64 [batch]; see `scope`."""
+    return tf.map_fn(
+        lambda seed: key(seed, *purpose), seeds, fn_output_signature=tf.TensorSpec([2], tf.int64)
+    )
+
+
+def row_bytes(keys, shape, *path):
+    """As `random_bytes`, one draw for each key: uint8 [batch, *shape] for keys int64 [batch, 2].
+
+    Row i is a function of `keys[i]` and the path, as `key` takes it, alone.
+    """
+    return tf.map_fn(
+        lambda one: random_bytes(shape, key(one, *path)),
+        keys,
+        fn_output_signature=tf.TensorSpec(shape, tf.uint8),
+    )
+
+
 def _rows(draw, seeds, shape, purpose):
     """`draw(key)` for the key of each seed and the purpose."""
     return tf.map_fn(
@@ -147,7 +166,11 @@ def row_seeds(seed, count):
 
 @contextlib.contextmanager
 def scope(key):
-    """Layers that draw while this scope is open (`keras_gen.layers.Dropout`) draw from `key`."""
+    """Layers that draw while this scope is open (`keras_gen.layers.Dropout`) draw from `key`.
+
+    Where it is int64 [batch, 2], as `row_keys` gives, each row of a batch draws from a key of its
+    own.
+    """
     outer = current_key()
     _scopes.key = key
     try:

@@ -91,14 +91,19 @@ def add_output(to, run_dir):
 
 
 def load(args):
-    """The source that the flags of `add_data` name."""
-    size = args.image_size and (args.image_size[0], args.image_size[-1])
+    """The source of `add_data`."""
+    size = image_size(args)
     return kg.data.load(
         args.data, args.split, image_size=size, channels=args.channels, data_dir=args.data_dir
     )
 
 
-def train(args, build, more_callbacks=None, data=load):
+def image_size(args):
+    """(height, width) of `--image-size`, or None."""
+    return args.image_size and (args.image_size[0], args.image_size[-1])
+
+
+def train(args, build, more_callbacks=None, load=load, draw=None):
     """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
 
     Args:
@@ -106,7 +111,8 @@ def train(args, build, more_callbacks=None, data=load):
         build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
             many steps the training will take.
         more_callbacks: function (source) -> list of callbacks of this family alone, or None.
-        data: function (args) -> source.
+        load: function (args) -> source.
+        draw: function (source) -> `draw` of `SampleGrid`, or None.
 
     Returns:
         bool, whether this process wrote it: of several workers, one does.
@@ -118,7 +124,7 @@ def train(args, build, more_callbacks=None, data=load):
     }[args.strategy]()  # before anything else starts TensorFlow
     keras.config.set_dtype_policy(args.precision)
 
-    source = data(args)
+    source = load(args)
     batches = source.batches(args.batch_size, seed=args.seed)
     steps = args.steps_per_epoch or len(batches)
     epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs
@@ -132,9 +138,8 @@ def train(args, build, more_callbacks=None, data=load):
         kg.callbacks.Resume(args.run_dir),
     ]
     if not getattr(model, "upscale", None):  # which draws nothing by itself
-        callbacks.insert(
-            0, kg.callbacks.SampleGrid(args.run_dir, every=args.sample_every, gif=args.gif)
-        )
+        grid = {"every": args.sample_every, "gif": args.gif, "draw": draw and draw(source)}
+        callbacks.insert(0, kg.callbacks.SampleGrid(args.run_dir, **grid))
     if kg.callbacks.is_chief(model):
         callbacks.insert(0, keras.callbacks.TensorBoard(f"{args.run_dir}/logs"))
     if args.export_dir:

@@ -125,5 +125,5 @@ def report(args):
 
 if __name__ == "__main__":
     args = arguments()
-    if common.train(args, build, data=moving):
+    if common.train(args, build, load=moving):
         report(args)

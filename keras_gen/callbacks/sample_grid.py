@@ -45,6 +45,9 @@ class SampleGrid(keras.callbacks.Callback):
         per_class: images in a row of a model with classes; of sequences 1.
         scale: whole factor by which pixels are magnified; by default images below 64 pixels are
             magnified to at most that.
+        draw: function (model) -> (images uint8 [n, h, w, c], how many in a row), in place of
+            `model.generate`: for models that translate, `lambda model: (model.strips(inputs,
+            targets), 6)`. Then `num_images`, `seed` and `per_class` count for nothing.
 
     Raises:
         ValueError: an argument is out of range; when training begins, the model cannot generate.
@@ -62,6 +65,7 @@ class SampleGrid(keras.callbacks.Callback):
         gif=False,
         per_class=8,
         scale=None,
+        draw=None,
     ):
         super().__init__()
         for name, value, optional in (
@@ -84,13 +88,14 @@ class SampleGrid(keras.callbacks.Callback):
         self.gif = gif
         self.per_class = per_class
         self.scale = scale
+        self.draw = draw
         self._writes = True
         self._writer = None
         self._epoch = None  # epochs completed, once it is known
         self._written = None  # the last of them that has a grid
 
     def on_train_begin(self, logs=None):
-        if not callable(getattr(self.model, "generate", None)):
+        if self.draw is None and not callable(getattr(self.model, "generate", None)):
             raise ValueError(
                 "SampleGrid needs a model with `generate(n, labels=None, seed=0)`. "
                 f"Received: model={self.model!r}"
@@ -120,11 +125,7 @@ class SampleGrid(keras.callbacks.Callback):
         self._writer.close()
 
     def _write(self, epoch):
-        labels, columns = self._layout()
-        count = (
-            len(labels) if labels is not None else self.num_images or (8 if self._frames else 36)
-        )
-        images = self.model.generate(count, labels=labels, seed=self.seed)
+        images, columns = (self.draw or self._generated)(self.model)
         if images.ndim == 5:  # sequences
             self._write_motion(images, epoch)
             columns, images = images.shape[1], images.reshape(-1, *images.shape[2:])
@@ -147,6 +148,12 @@ class SampleGrid(keras.callbacks.Callback):
     def _frames(self):
         """Frames of a sequence, or None where the model makes images."""
         return getattr(self.model, "num_frames", None)
+
+    def _generated(self, model):
+        labels, columns = self._layout()
+        unlabelled = self.num_images or (8 if self._frames else 36)
+        count = unlabelled if labels is None else len(labels)
+        return model.generate(count, labels=labels, seed=self.seed), columns
 
     def _layout(self):
         """The labels of all images and the images per row; None where the model has no classes."""

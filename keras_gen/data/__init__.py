@@ -3,6 +3,18 @@
 from keras_gen.data.epochs import Epochs, epochs_of
 from keras_gen.data.load import load
 from keras_gen.data.moving_digits import MovingDigits, moving_digits
+from keras_gen.data.pairs import Pairs, masked, pairs, unpaired
 from keras_gen.data.source import Source
 
-__all__ = ["Epochs", "MovingDigits", "Source", "epochs_of", "load", "moving_digits"]
+__all__ = [
+    "Epochs",
+    "MovingDigits",
+    "Pairs",
+    "Source",
+    "epochs_of",
+    "load",
+    "masked",
+    "moving_digits",
+    "pairs",
+    "unpaired",
+]

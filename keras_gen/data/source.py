@@ -82,7 +82,7 @@ class Source:
 
         def make_epoch(epoch):
             key = (int(seed), epoch) if shuffle else None
-            return self._read(batch_size, key, drop_remainder).map(_to_floats)
+            return self._floats(self._read(batch_size, key, drop_remainder), int(seed), epoch)
 
         return numbered_dataset(make_epoch, count)
 
@@ -107,7 +107,7 @@ class Source:
                 lambda _: self._read(batch_size, (int(seed), 0), drop_remainder=False)
             )
         for element in batches.prefetch(1).as_numpy_iterator():
-            yield element if self.num_classes else (element, None)
+            yield element if isinstance(element, tuple) else (element, None)
 
     def take(self, num_images, seed=None):
         """Some images as NumPy arrays.
@@ -138,6 +138,10 @@ class Source:
         `key` is `(seed, epoch)`, or None for the source's own order.
         """
         raise NotImplementedError
+
+    def _floats(self, batches, seed, epoch):
+        """What `_read` gave, with images as floats in [-1, 1], of one epoch."""
+        return batches.map(_to_floats)
 
     def _take(self, num_images, seed):
         raise NotImplementedError

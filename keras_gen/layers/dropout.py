@@ -39,9 +39,12 @@ class Dropout(keras.layers.Layer):
                 f"Dropout layer {self.name!r} was called with training=True outside "
                 "`keras_gen.randomness.scope(key)`, which says what its mask is drawn from."
             )
-        shape = [tf.shape(inputs)[0], *inputs.shape[1:]]
         dropped = round(256 * self.rate)
-        draws = randomness.random_bytes(shape, randomness.key(key, self.name))
+        if key.shape.rank == 2:  # a key for each row
+            draws = randomness.row_bytes(key, inputs.shape[1:], self.name)
+        else:
+            shape = [tf.shape(inputs)[0], *inputs.shape[1:]]
+            draws = randomness.random_bytes(shape, randomness.key(key, self.name))
         kept = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
         return inputs * (kept * (256 / (256 - dropped)))
 

@@ -51,13 +51,24 @@ class NonSaturating(Minimax):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LeastSquares(AdversarialLoss):
-    """LSGAN (Mao et al. 2017, eq. 9): targets 1 for real and 0 for fake, squared error."""
+    """LSGAN (Mao et al. 2017, eq. 9): targets 1 for real and 0 for fake, squared error.
+
+    Args:
+        scale: of the squared errors; 1/2 in that paper, 1 in CycleGAN's (Zhu et al. 2017), which
+            weighs its other terms against it.
+    """
+
+    def __init__(self, scale=0.5):
+        self.scale = scale
 
     def discriminator(self, real, fake):
-        return 0.5 * (tf.square(real - 1) + tf.square(fake))
+        return self.scale * (tf.square(real - 1) + tf.square(fake))
 
     def generator(self, fake, real=None):
-        return 0.5 * tf.square(fake - 1)
+        return self.scale * tf.square(fake - 1)
+
+    def get_config(self):
+        return {"scale": self.scale}
 
 
 @keras.saving.register_keras_serializable("keras_gen")

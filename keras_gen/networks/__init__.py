@@ -1,3 +1,13 @@
 """Networks: functions that return Functional keras.Models."""
 
-from keras_gen.networks import autoencoder, convlstm, dcgan, dit, mlp, pixelcnn, unet
+from keras_gen.networks import (
+    autoencoder,
+    convlstm,
+    dcgan,
+    dit,
+    mlp,
+    patchgan,
+    pixelcnn,
+    translation,
+    unet,
+)

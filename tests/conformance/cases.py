@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +29,25 @@ def moving_digits(image_shape=(8, 8, 1), labelled=True):
     return kg.data.moving_digits(source, 1, image_shape[:2], 3, count=512, speed=1.0)
 
 
+def negatives(image_shape=(8, 8, 1), labelled=True):
+    """Digits, and as many negatives of digits, to be told from them."""
+    pictures, _ = digits(image_shape).take(512)
+    return kg.data.unpaired(pictures, 255 - pictures)
+
+
+def masked_digits(image_shape=(8, 8, 1), labelled=True):
+    """Digits of which a part is hidden, and the whole ones."""
+    return kg.data.masked(digits(image_shape, labelled))
+
+
+def seeds_and_labels(image_shape, seeds, labels):
+    return {"seed": seeds} | ({} if labels is None else {"label": labels.astype(np.int32)})
+
+
+def generated(model, request, **kwargs):
+    return model.generate(len(request["seed"]), request.get("label"), request["seed"], **kwargs)
+
+
 @dataclass(frozen=True)
 class Case:
     """One model of the conformance suite.
@@ -43,6 +63,10 @@ class Case:
             gives arguments for `make`.
         unmoved: paths of the trainable weights that the loss does not depend on.
         data: function (image_shape, labelled) -> source to train on.
+        request: function (image_shape, seeds int64 [n], labels int32 [n] or None) -> dict of arrays
+            [n, ...]: what the exported model is asked for, by the names of its inputs.
+        outputs: function (model, request, **arguments of the model's method) -> uint8 images.
+        step: name of the method that makes one group of them, float32.
     """
 
     name: str
@@ -53,6 +77,9 @@ class Case:
     weighted: dict = field(default_factory=dict)
     unmoved: frozenset = frozenset()
     data: Callable = digits
+    request: Callable = seeds_and_labels
+    outputs: Callable = generated
+    step: str = "generate_step"
 
 
 def pixel_distance(model, source):
@@ -229,6 +256,68 @@ def vae(image_shape, num_classes, **kwargs):
     )
 
 
+def convolution(image_shape, seed, filters, kinds=1, **kwargs):
+    """The smallest generator or discriminator of a translation model."""
+    taken = [keras.Input(image_shape, name=f"image_{i}") for i in range(kinds)]
+    convolved = keras.layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        name="convolution",
+        **kwargs,
+    )(keras.layers.Concatenate()(taken) if kinds > 1 else taken[0])
+    made = keras.layers.Activation("linear", dtype="float32")(convolved)
+    return keras.Model(taken if kinds > 1 else taken[0], made, name=f"convolution_{seed}")
+
+
+def pix2pix(image_shape, num_classes, **kwargs):
+    generator = networks.translation.unet(image_shape, width=4, depth=2)
+    discriminator = convolution(image_shape, 1, 1, kinds=2, strides=2)
+    return models.Pix2Pix(image_shape, None, generator, discriminator, ema=0.9, **kwargs)
+
+
+def cyclegan(image_shape, num_classes, **kwargs):
+    channels = image_shape[2]
+    generators = [convolution(image_shape, i, channels, activation="tanh") for i in (0, 1)]
+    discriminators = [convolution(image_shape, i, 1, strides=2) for i in (2, 3)]
+    return models.CycleGAN(
+        image_shape, None, *generators, *discriminators, history=10, ema=0.9, **kwargs
+    )
+
+
+def pictures(image_shape, seeds, labels):
+    """Pictures to translate: digits, each of which is a function of its seed."""
+    known, _ = digits(image_shape, labelled=False).take(512)
+    return {"image": known[seeds % len(known)]}
+
+
+def pictures_and_seeds(image_shape, seeds, labels):
+    return {**pictures(image_shape, seeds, labels), "seed": seeds}
+
+
+def translated(model, request, **kwargs):
+    request = dict(request)
+    image = request.pop("image")
+    return model.translate(image, **request, **kwargs)
+
+
+def translation_distance(model, source):
+    """Mean absolute difference between translations and targets, in grey levels."""
+    inputs, targets = source.take(256, seed=0)
+    return np.abs(model.translate(inputs).astype(float) - targets).mean()
+
+
+def cycle_distance(model, source):
+    """Mean absolute difference between pictures and their translations back, in grey levels."""
+    a, b = source.take(256, seed=0)
+    again = (
+        model.translate(model.translate(a, to="b"), to="a"),
+        model.translate(model.translate(b, to="a"), to="b"),
+    )
+    return np.abs(np.stack(again).astype(float) - np.stack([a, b])).mean()
+
+
 CASES = [
     Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
     Case(
@@ -275,6 +364,33 @@ CASES = [
         learning_rate=4e-3,
         progress=pixel_distance,
         data=moving_digits,
+    ),
+    Case(
+        "pix2pix",
+        pix2pix,
+        labelled=False,
+        learning_rate=4e-3,
+        progress=translation_distance,
+        weighted={"L1": lambda w: {"l1_weight": w}},
+        data=masked_digits,
+        request=pictures_and_seeds,
+        outputs=translated,
+        step="translate_step",
+    ),
+    Case(
+        "cyclegan",
+        cyclegan,
+        labelled=False,
+        learning_rate=4e-3,
+        progress=cycle_distance,
+        weighted={
+            "cycle": lambda w: {"cycle_weight": w},
+            "identity": lambda w: {"identity_weight": w},
+        },
+        data=negatives,
+        request=pictures,
+        outputs=translated,
+        step="translate_step",
     ),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),

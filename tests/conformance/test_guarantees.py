@@ -36,9 +36,20 @@ def assert_trained(case, model, before):
     assert same <= case.unmoved, same
 
 
-def batch_of(case, image_shape=SHAPE, size=16, labelled=None):
+def data(case, image_shape=SHAPE, labelled=None):
     labelled = case.labelled if labelled is None else labelled
-    return next(iter(case.data(image_shape, labelled).batches(size, seed=0)))
+    return case.data(image_shape, labelled)
+
+
+def batch_of(case, image_shape=SHAPE, size=16, labelled=None):
+    return next(iter(data(case, image_shape, labelled).batches(size, seed=0)))
+
+
+def request(case, count, image_shape=SHAPE, labelled=None):
+    """What a model is asked for: seeds 0, 1, ..., and classes likewise, modulo 10."""
+    labelled = case.labelled if labelled is None else labelled
+    seeds = np.arange(count, dtype=np.int64)
+    return case.request(image_shape, seeds, seeds % 10 if labelled else None)
 
 
 def case_named(name):
@@ -49,7 +60,7 @@ def case_named(name):
 def trained(name):
     """A model of the case trained for 10 epochs, how far it was from the data before, and after."""
     case = case_named(name)
-    source = case.data(labelled=case.labelled)
+    source = data(case)
     model = make(case)
     model.compile()
     for optimizer in model.optimizers.values():
@@ -74,10 +85,6 @@ def two_plain_steps(name):
     return two_steps(case_named(name))
 
 
-def labels_for(model, count):
-    return np.arange(count) % model.num_classes if model.num_classes else None
-
-
 # 1. fit, evaluate, all kinds of images
 
 
@@ -93,7 +100,7 @@ def test_fit_makes_progress_on_real_digits(case):
 def test_evaluate_reports_every_loss_and_trains_nothing(case):
     model, *_ = trained(case.name)
     before = state(model)
-    batches = case.data(labelled=case.labelled).batches(64, shuffle=False)
+    batches = data(case).batches(64, shuffle=False)
     first, second = (model.evaluate(batches, verbose=0, return_dict=True) for _ in range(2))
     assert first == second
     assert set(first) == set(model.loss_names)
@@ -109,8 +116,8 @@ def test_other_images_and_the_other_labelling(case, shape):
     model.compile(run_eagerly=True)
     history = one_step(model, batch_of(case, shape, labelled=labelled))
     assert np.isfinite(history["loss"]).all()
-    generated = model.generate(3, labels=labels_for(model, 3))
-    assert generated.shape == (3, *case.data(shape, labelled).example_shape)
+    made = case.outputs(model, request(case, 3, shape, labelled))
+    assert made.shape == (3, *data(case, shape, labelled).example_shape)
 
 
 # 2. .keras
@@ -130,10 +137,8 @@ def test_keras_file_round_trip(case, tmp_path):
     assert type(loaded) is type(model)
     assert settings(loaded) == settings(model)
     assert_same_state(model, loaded)
-    labels = labels_for(model, 20)
-    np.testing.assert_array_equal(
-        model.generate(20, labels=labels, seed=0), loaded.generate(20, labels=labels, seed=0)
-    )
+    asked = request(case, 20)
+    np.testing.assert_array_equal(case.outputs(model, asked), case.outputs(loaded, asked))
     assert one_step(loaded, batch_of(case)) == one_step(model, batch_of(case))
     assert_same_state(model, loaded)
 
@@ -159,7 +164,7 @@ def test_a_killed_run_continues_bit_for_bit(case, tmp_path):
     def fit(run_dir, *callbacks):
         model = make(case)
         model.compile()
-        batches = case.data(labelled=case.labelled).batches(128, seed=3)
+        batches = data(case).batches(128, seed=3)
         resume = kg.callbacks.Resume(run_dir, every_batches=2)
         model.fit(batches, epochs=4, callbacks=[resume, *callbacks], verbose=0)
         return model
@@ -183,6 +188,7 @@ def served(tmp_path_factory):
     for case in CASES:
         model, *_ = trained(case.name)
         model.export(folder / case.name / "1", verbose=False)
+        np.savez(folder / case.name / "request.npz", **request(case, 1000))
     worker = """
 import json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -193,17 +199,14 @@ for name in os.listdir(sys.argv[1]):
     loaded = tf.saved_model.load(f"{sys.argv[1]}/{name}/1")
     generate = loaded.signatures["serving_default"]
     inputs = generate.structured_input_signature[1]
-    def call(seeds, labels, endpoint=generate):
-        taken = {"seed": tf.constant(seeds, tf.int64)}
-        if "label" in inputs:
-            taken["label"] = tf.constant(labels, tf.int32)
-        return endpoint(**taken)
+    request = dict(np.load(f"{sys.argv[1]}/{name}/request.npz"))
+    def call(n, endpoint=generate, **other):
+        taken = {k: tf.constant(rows[:n]) for k, rows in request.items()}
+        return endpoint(**{**taken, **other})
     answer = {"inputs": {k: [v.dtype.name, v.shape.as_list()] for k, v in inputs.items()}}
-    images = {
-        n: call(range(n), [i % 10 for i in range(n)])["images"].numpy() for n in (0, 1, 20, 1000)
-    }
+    images = {n: call(n)["images"].numpy() for n in (0, 1, 20, 1000)}
     np.savez(f"{sys.argv[1]}/{name}/images.npz", **{str(n): x for n, x in images.items()})
-    png = call(range(3), [0, 1, 2], loaded.signatures["png_bytes"])["png_bytes"].numpy()
+    png = call(3, loaded.signatures["png_bytes"])["png_bytes"].numpy()
     decoded = np.stack([tf.io.decode_png(p).numpy() for p in png])
     expected = images[20][:3]
     if expected.ndim == 5:  # the frames of a sequence, side by side
@@ -211,7 +214,7 @@ for name in os.listdir(sys.argv[1]):
     answer["png"] = bool((decoded == expected).all())
     if "label" in inputs:
         try:
-            call([0], [10])
+            call(1, label=tf.constant([10]))
             answer["bad label"] = None
         except tf.errors.InvalidArgumentError as error:
             answer["bad label"] = error.message
@@ -238,18 +241,16 @@ def test_export_serves_the_images_of_generate(case, served):
     folder, answers = served
     model, *_ = trained(case.name)
     answer = answers[case.name]
-    expected = {"seed": ["int64", [None]]}
-    if case.labelled:
-        expected["label"] = ["int32", [None]]
+    asked = request(case, 1000)
+    expected = {k: [rows.dtype.name, [None, *rows.shape[1:]]] for k, rows in asked.items()}
     assert answer["inputs"] == expected
     assert answer["png"]
     if case.labelled:
         assert "Labels must lie in [0, 10)" in answer["bad label"]
     images = np.load(folder / case.name / "images.npz")
+    whole = case.outputs(model, asked)
     for count in (0, 1, 20, 1000):
-        np.testing.assert_array_equal(
-            images[str(count)], model.generate(count, labels_for(model, count), seed=0)
-        )
+        np.testing.assert_array_equal(images[str(count)], whole[:count])
 
 
 # 5. Seeds
@@ -259,27 +260,27 @@ def test_export_serves_the_images_of_generate(case, served):
 def test_a_row_depends_on_its_own_seed_and_label_alone(case):
     model, *_ = trained(case.name)
     seeds = np.array([5, -7, 2**40, 0, 5, 11, 3])
-    labels = None if not case.labelled else np.array([1, 2, 3, 4, 1, 6, 7])
-    together = model.generate(7, labels, seed=seeds)
+    labels = np.array([1, 2, 3, 4, 1, 6, 7]) if case.labelled else None
+    asked = case.request(SHAPE, seeds, labels)
+    together = case.outputs(model, asked)
     for rows in ([0], [6, 2], [3, 1, 0, 5], np.random.default_rng(0).integers(0, 7, 40)):
-        alone = model.generate(len(rows), None if labels is None else labels[rows], seeds[rows])
+        alone = case.outputs(model, {k: given[rows] for k, given in asked.items()})
         np.testing.assert_array_equal(alone, together[rows])
     np.testing.assert_array_equal(together[0], together[4])
     assert (together[0] != together[5]).any()
-    np.testing.assert_array_equal(
-        model.generate(3, labels=0 if case.labelled else None, seed=2),
-        model.generate(
-            3, labels=0 if case.labelled else None, seed=2 * 2**32 + np.arange(3), batch_size=2
-        ),
-    )
+    np.testing.assert_array_equal(case.outputs(model, asked, batch_size=2), together)
+    if "image" not in asked:
+        label = 0 if case.labelled else None
+        np.testing.assert_array_equal(
+            model.generate(3, label, seed=2), model.generate(3, label, 2 * 2**32 + np.arange(3))
+        )
 
 
 @each_case
 def test_a_second_call_never_retraces(case):
     model, *_ = trained(case.name)
-    model.generate(1)
-    for count in (2, 17, 33):
-        model.generate(count, seed=count)
+    for count in (1, 2, 17, 33):
+        case.outputs(model, request(case, count))
     functions = {**model._functions, **getattr(model, "diffusion", model)._functions}
     assert {f.experimental_get_tracing_count() for f in functions.values()} == {1}
 
@@ -294,13 +295,17 @@ def test_mixed_precision_trains(case, policy, tmp_path):
     model = make(case)
     model.compile()
     before = [np.asarray(weight) for weight in model.trainable_weights]
-    batches = case.data(labelled=case.labelled).batches(64, seed=0)
+    batches = data(case).batches(64, seed=0)
     history = model.fit(batches, steps_per_epoch=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert_trained(case, model, before)
     assert all(value.dtype == tf.float32 for value in model.train_function(iter(batches)).values())
-    rows = tf.TensorSpec([model.generation_rows], tf.int64)
-    generate = tf.function(model.generate_step, [rows] * (2 if case.labelled else 1))
+    group = request(case, model.generation_rows).values()
+    specs = [
+        tf.TensorSpec(rows.shape, tf.float32 if rows.dtype == np.uint8 else rows.dtype)
+        for rows in group
+    ]
+    generate = tf.function(getattr(model, case.step), specs)
     assert generate.get_concrete_function().structured_outputs.dtype == tf.float32
     if policy == "mixed_bfloat16":
         return
