@@ -33,11 +33,12 @@ def arguments():
 
     model = parser.add_argument_group("model")
     model.add_argument("--context", type=int, default=4, help="frames that the next depends on")
+    model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
     model.add_argument(
-        "--likelihood",
-        choices=kg.losses.LIKELIHOODS,
-        default="bernoulli",
-        help="of binarized frames",
+        "--binarization",
+        type=binarization,
+        default="stochastic",
+        help="bernoulli: stochastic, or a threshold in (0, 1)",
     )
     model.add_argument("--width", type=int, default=64, help="channels")
     model.add_argument("--memories", type=int, default=1, help="layers of ConvLSTM")
@@ -55,6 +56,10 @@ def arguments():
     return parser.parse_args()
 
 
+def binarization(text):
+    return text if text == "stochastic" else float(text)
+
+
 def moving(args, **kwargs):
     canvas = args.canvas[0], args.canvas[-1]
     settings = {"num_frames": args.frames, "count": args.sequences, "speed": args.speed, **kwargs}
@@ -64,7 +69,7 @@ def moving(args, **kwargs):
 def build(args, source, num_classes, steps):
     likelihood = kg.losses.get_likelihood(args.likelihood)
     if args.likelihood == "bernoulli":
-        likelihood = kg.losses.Bernoulli("stochastic")
+        likelihood = kg.losses.Bernoulli(args.binarization)
     network = kg.networks.convlstm.predictor(
         source.image_shape,
         args.context,
@@ -104,6 +109,7 @@ def report(args):
     found = {
         "split": args.split,
         "sequences": len(sequences),
+        "likelihood": {"name": args.likelihood, **model.likelihood.get_config()},
         "nats_per_frame": -float(terms.mean()),
         "nats_by_frame": [round(-float(nats), 2) for nats in terms.mean(0)],
     }
