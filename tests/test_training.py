@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 import keras_gen as kg
 
@@ -127,3 +129,23 @@ def test_control_draws_strips(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     names = {path.stem for path in (tmp_path / "out").iterdir()}
     assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["pix2pix", "cyclegan"])
+def test_translation_shows_inputs_and_outputs(script, tmp_path):
+    pictures, _ = kg.data.load("digits").take(40)
+    np.savez(tmp_path / "digits.npz", images=pictures)
+    digits = str(tmp_path / "digits.npz")
+    data = ["--complete", digits] if script == "pix2pix" else [digits, digits, "--blocks", "1"]
+    command = [sys.executable, str(ROOT / "training" / f"{script}.py"), *data]
+    command += ["--width", "4", "--discriminator-width", "4", "--patches", "1", "--jitter", "1"]
+    command += ["--steps-per-epoch", "2", "--epochs", "1", "--batch-size", "8", "--flip"]
+    command += ["--run-dir", str(tmp_path / "run"), "--schedule", "linear"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr[-3000:]
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert type(model).__name__.lower() == script and model.step == 2
+    assert model.translate(pictures).shape == pictures.shape
+    with Image.open(tmp_path / "run" / "samples" / "epoch_0001.png") as grid:
+        assert grid.width == 6 * (8 * 8 + 2) + 2

@@ -205,3 +205,16 @@ def test_rejects_a_model_that_cannot_generate_before_training(tmp_path):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="needs a model with `generate"):
         fit(model, [SampleGrid(tmp_path)])
+
+
+def test_draws_what_it_is_told_to(tmp_path):
+    model = built()
+    model.generate = None  # as of a model that only translates
+
+    def draw(given):
+        assert given is model
+        return np.arange(5 * 64, dtype=np.uint8).reshape(5, 8, 8, 1), 3
+
+    fit(model, [SampleGrid(tmp_path, draw=draw, scale=1)])
+    expected = kgi.grid(draw(model)[0], columns=3)
+    np.testing.assert_array_equal(pixels(tmp_path / "samples" / "epoch_0001.png"), expected[..., 0])
