@@ -140,3 +140,20 @@ def test_dropout_passes_through_in_inference_and_asks_for_a_scope_in_training():
         layer(tf.ones([3, 3]), training=True)
     with pytest.raises(ValueError, match=r"Received: rate=1"):
         layers.Dropout(1)
+
+
+def test_dropout_draws_for_each_row_from_a_key_of_its_own():
+    layer = layers.Dropout(0.5, name="one")
+    ones = tf.ones([4, 5, 7])
+
+    def masks(seeds):
+        with randomness.scope(randomness.row_keys(np.array(seeds), "purpose")):
+            return layer(ones[: len(seeds)], training=True).numpy()
+
+    together = masks([3, -8, 3, 2**40])
+    np.testing.assert_array_equal(together[0], together[2])
+    assert (together[0] != together[1]).any() and (together[1] != together[3]).any()
+    np.testing.assert_array_equal(masks([-8]), together[1:2])
+    with randomness.scope(randomness.key(3, "purpose")):
+        whole = layer(ones, training=True).numpy()
+    assert (whole[0] != whole[1]).any()

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 import keras_gen as kg
 
@@ -155,3 +157,19 @@ def test_control_draws_strips(tmp_path, run):
     run("control.py", tmp_path / "model.keras", *small, "--output", tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").iterdir()}
     assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}
+
+
+@pytest.mark.parametrize("script", ["pix2pix", "cyclegan"])
+def test_translation_shows_inputs_and_outputs(script, tmp_path, run):
+    pictures, _ = kg.data.load("digits").take(40)
+    digits = tmp_path / "digits.npz"
+    np.savez(digits, images=pictures)
+    data = ["--complete", digits] if script == "pix2pix" else [digits, digits, "--blocks", "1"]
+    model = ["--width", "4", "--discriminator-width", "4", "--patches", "1", "--jitter", "1"]
+    steps = [*FEW_STEPS, "--batch-size", "8", "--flip", "--schedule", "linear"]
+    run(f"{script}.py", *data, *model, *steps, "--run-dir", tmp_path / "run")
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert type(model).__name__.lower() == script and model.step == 2
+    assert model.translate(pictures).shape == pictures.shape
+    with Image.open(tmp_path / "run" / "samples" / "epoch_0001.png") as grid:
+        assert grid.width == 6 * (8 * 8 + 2) + 2

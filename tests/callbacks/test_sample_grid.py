@@ -231,3 +231,16 @@ def test_sequences_of_classes_are_one_of_each(tmp_path, num_images, expected):
     fit(model, [SampleGrid(tmp_path, num_images=num_images)], epochs=1)
     count, labels, _ = model.calls[0]
     assert count == len(set(labels.tolist())) == expected
+
+
+def test_draws_what_it_is_told_to(tmp_path):
+    model = built()
+    model.generate = None  # as of a model that only translates
+
+    def draw(given):
+        assert given is model
+        return np.arange(5 * 64, dtype=np.uint8).reshape(5, 8, 8, 1), 3
+
+    fit(model, [SampleGrid(tmp_path, draw=draw, scale=1)])
+    expected = kgi.grid(draw(model)[0], columns=3)
+    np.testing.assert_array_equal(pixels(tmp_path / "samples" / "epoch_0001.png"), expected[..., 0])

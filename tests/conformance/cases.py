@@ -281,9 +281,8 @@ def cyclegan(image_shape, num_classes, **kwargs):
     channels = image_shape[2]
     generators = [convolution(image_shape, i, channels, activation="tanh") for i in (0, 1)]
     discriminators = [convolution(image_shape, i, 1, strides=2) for i in (2, 3)]
-    return models.CycleGAN(
-        image_shape, None, *generators, *discriminators, history=10, ema=0.9, **kwargs
-    )
+    settings = {"history": 10, "ema": 0.9, **kwargs}
+    return models.CycleGAN(image_shape, None, *generators, *discriminators, **settings)
 
 
 def pictures(image_shape, seeds, labels):

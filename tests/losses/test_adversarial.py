@@ -72,6 +72,15 @@ def test_extreme_logits_stay_finite(name):
     assert np.isfinite(loss.generator(extreme, -extreme)).all()
 
 
+def test_least_squares_can_do_without_the_half():
+    half, whole = losses.LeastSquares(), losses.LeastSquares(scale=1.0)
+    np.testing.assert_array_equal(whole.generator(FAKE), 2 * half.generator(FAKE))
+    np.testing.assert_array_equal(
+        whole.discriminator(REAL, FAKE), 2 * half.discriminator(REAL, FAKE)
+    )
+    assert losses.LeastSquares.from_config(whole.get_config()).scale == 1
+
+
 def test_drift_adds_the_squared_real_logit():
     plain, drifting = losses.Wasserstein(), losses.Wasserstein(drift=0.25)
     difference = drifting.discriminator(REAL, FAKE) - plain.discriminator(REAL, FAKE)
