@@ -44,6 +44,35 @@ def generation_signatures(model):
     }
 
 
+def log_prob_signature(model, log_prob, random):
+    """The signature that says how likely images are.
+
+    Args:
+        model: a `GenerativeModel`.
+        log_prob: function of image uint8 [batch, h, w, c], seed int64 [batch] and label int32
+            [batch] (None without classes) -> dict of tensors [batch].
+        random: whether what is seen of an image is drawn from a seed that the request gives;
+            otherwise the seed is 0 for every row, so that a row's number is a function of the image
+            (and its label) alone.
+
+    Returns:
+        (function, list of tf.TensorSpec).
+    """
+    seed_spec, *label_spec = row_signature(model.num_classes)
+    image_spec = tf.TensorSpec([None, *model.image_shape], tf.uint8, name="image")
+
+    def seeded(image, seed, label=None):
+        with tf.control_dependencies(model.request_checks([image, seed], label)):
+            return log_prob(tf.identity(image), seed, label)
+
+    def seedless(image, label=None):
+        return seeded(image, tf.zeros(tf.shape(image)[:1], tf.int64), label)
+
+    if random:
+        return seeded, [image_spec, seed_spec, *label_spec]
+    return seedless, [image_spec, *label_spec]
+
+
 def row_signature(num_classes):
     """Input signature of generation: seed int64 [batch], label int32 [batch] with classes."""
     signature = [tf.TensorSpec([None], tf.int64, name="seed")]

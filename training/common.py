@@ -157,9 +157,22 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     return True
 
 
-def images_of_test_split(args, model, count=None, seed=None):
-    """The first `count` images (None: all) of `args.test_split`, as large as the model's, and their
-    labels; None where the model has no classes. With a seed they are drawn at random."""
+def add_test(to):
+    """Flags of `write_likelihood`; returns the group for more of them."""
+    test = to.add_argument_group("test")
+    test.add_argument("--test-split", help="its likelihood is written to likelihood.json")
+    test.add_argument("--test-images", type=int, help="so many, drawn at random; None: all")
+    return test
+
+
+def write_likelihood(args, **settings):
+    """How likely the images of `args.test_split` are, as JSON beside the trained model.
+
+    Args:
+        args: of the parser.
+        **settings: of the model's `log_prob`.
+    """
+    model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
     height, width, channels = model.image_shape
     source = kg.data.load(
         args.data,
@@ -168,5 +181,8 @@ def images_of_test_split(args, model, count=None, seed=None):
         channels=channels,
         data_dir=args.data_dir,
     )
-    pictures, labels = source.take(count or len(source), seed=seed)
-    return pictures, labels if model.num_classes else None
+    found = kg.metrics.likelihood(
+        model, source, args.test_images, split=args.test_split, **settings
+    )
+    found.save(f"{args.run_dir}/likelihood.json")
+    print(found)

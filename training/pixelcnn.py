@@ -4,11 +4,7 @@ Prints the likelihood of a split that it did not train on with `--test-split`. R
 command again continues where it stopped.
 """
 
-import json
-from pathlib import Path
-
 import common
-import keras
 
 import keras_gen as kg
 
@@ -16,12 +12,12 @@ import keras_gen as kg
 def arguments():
     parser = common.parser(__doc__)
     common.add_data(parser)
-    parser.add_argument("--test-split", help="whose likelihood is written to likelihood.json")
+    common.add_test(parser)
 
     model = parser.add_argument_group("model")
     model.add_argument("--levels", type=int, default=256, help="2 to 256, of a channel")
     model.add_argument("--likelihood", choices=kg.losses.PIXEL_LIKELIHOODS, default="categorical")
-    model.add_argument("--binarization", help="with 2 levels: a threshold in [0, 1] or stochastic")
+    model.add_argument("--binarization", help="with 2 levels: a threshold in (0, 1) or stochastic")
     model.add_argument("--width", type=int, default=64, help="channels")
     model.add_argument("--blocks", type=int, default=6)
     model.add_argument("--first-kernel", type=int, default=7)
@@ -66,16 +62,7 @@ def build(args, source, num_classes, steps):
     return model
 
 
-def report(args):
-    """Writes how likely the images of the test split are."""
-    model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
-    found = model.likelihood_report(*common.images_of_test_split(args, model, seed=0))
-    text = json.dumps({"split": args.test_split, **found}, indent=1)
-    Path(args.run_dir, "likelihood.json").write_text(text)
-    print(text)
-
-
 if __name__ == "__main__":
     args = arguments()
     if common.train(args, build) and args.test_split:
-        report(args)
+        common.write_likelihood(args)

@@ -5,11 +5,7 @@ A beta-VAE is `--beta 4`; binary MNIST, whose likelihood can be compared with pu
 bound. Running the same command again continues where it stopped.
 """
 
-import json
-from pathlib import Path
-
 import common
-import keras
 from autoencoder import add_networks, networks
 
 import keras_gen as kg
@@ -27,9 +23,7 @@ def arguments():
     model.add_argument("--free-bits", type=float, default=0.0, help="nats of each latent unit")
     model.add_argument("--warm-up", type=int, default=0, help="steps until beta is reached")
 
-    test = parser.add_argument_group("test")
-    test.add_argument("--test-split", help="its likelihood is written at the end")
-    test.add_argument("--test-images", type=int, help="the first so many; None: all")
+    test = common.add_test(parser)
     test.add_argument("--samples", type=int, default=500, help="of the importance-weighted bound")
 
     training = common.add_training(parser, learning_rate=1e-3)
@@ -80,29 +74,10 @@ def active_units(source):
     return [kg.callbacks.ActiveUnits(*source.take(min(500, len(source)), seed=0))]
 
 
-def write_likelihood(args):
-    """The importance-weighted bound of the test images, as JSON beside the model."""
-    model = keras.saving.load_model(f"{args.run_dir}/model.keras")
-    pictures, labels = common.images_of_test_split(args, model, args.test_images)
-    found = model.log_likelihood(pictures, labels, samples=args.samples)
-    report = {
-        "nats": -found["log_likelihood"].mean(),
-        "standard_error": found["log_likelihood"].std() / len(pictures) ** 0.5,
-        "bits_per_dimension": found["bits_per_dimension"].mean(),
-        "images": len(pictures),
-        "split": args.test_split,
-        "samples": args.samples,
-        "likelihood": {"name": args.likelihood, **model.likelihood.get_config()},
-        "active_units": int(model.active_units(pictures, labels).sum()),
-    }
-    Path(args.run_dir, "likelihood.json").write_text(json.dumps(report, indent=1))
-    print(json.dumps(report))
-
-
 def main():
     args = arguments()
     if common.train(args, build, active_units) and args.test_split:
-        write_likelihood(args)
+        common.write_likelihood(args, samples=args.samples)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from keras_gen.diffusion.control import inpaint, renoise, slerp
 from keras_gen.diffusion.grids import GRIDS, get_grid, jumps, karras, logsnr, uniform
 from keras_gen.diffusion.guidance import guide
 from keras_gen.diffusion.likelihood import (
-    bits_per_dimension,
     dequantize,
     ode_log_likelihood,
     rademacher,

@@ -2,8 +2,8 @@
 
 Bits per dimension here mean images of 256 grey levels in [-1, 1]: a level is a bin of width 2/255.
 `variational_bound` sums the probability over the bin; `ode_log_likelihood` is a density, of images
-that `dequantize` has spread uniformly over their bins, which `bits_per_dimension` turns into a
-bound on the probability of the bin (Theis et al. 2016).
+that `dequantize` has spread uniformly over their bins, which `keras_gen.losses.bits_per_dimension`
+turns into a bound on the probability of the bin (Theis et al. 2016).
 """
 
 import math
@@ -202,19 +202,6 @@ def dequantize(images, key, levels=256):
     """Images in [-1, 1] of `levels` grey levels, each spread uniformly over its bin."""
     half = 1 / (levels - 1)
     return images + randomness.uniform(tf.shape(images), key, -half, half, dtype=images.dtype)
-
-
-def bits_per_dimension(log_likelihood, dimensions, levels=256):
-    """Bits per dimension of a log-density of dequantized images in [-1, 1].
-
-    -log2 of (density times the volume of a bin), over the number of dimensions.
-
-    Args:
-        log_likelihood: nats, any shape.
-        dimensions: height * width * channels.
-        levels: number of grey levels.
-    """
-    return -log_likelihood / (dimensions * math.log(2)) + math.log2((levels - 1) / 2)
 
 
 def _bits(nats):

@@ -11,6 +11,7 @@ from keras_gen.losses.adversarial import (
     Wasserstein,
     get_adversarial_loss,
 )
+from keras_gen.losses.levels import BIN, bits_per_dimension
 from keras_gen.losses.likelihoods import (
     LIKELIHOODS,
     Bernoulli,

@@ -12,9 +12,9 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
+from keras_gen.losses import levels
+from keras_gen.losses.levels import BIN
 from keras_gen.strategies import Strategy, positive, resolve
-
-BIN = 2 / 255  # the width of one of the 256 grey levels in [-1, 1]
 
 
 class Likelihood(Strategy):
@@ -24,10 +24,16 @@ class Likelihood(Strategy):
         parameters: how many numbers describe one pixel in one channel.
         shared: how many of these, the last, are the same for all pixels in all images: one learned
             number for each channel (`keras_gen.layers.SharedChannels`).
+        random: whether `observed` draws something.
+        data: str, what `log_prob` is the log-probability of, to be said beside it.
+        bin_width: of one level in `log_prob`, where that is a density; else 1.
     """
 
     parameters = 1
     shared = 0
+    random = False
+    data = "256 levels, not binarized"
+    bin_width = 1.0
 
     def observed(self, images, key=None):
         """What is taken for the observation of images, such as their binarization.
@@ -47,13 +53,10 @@ class Likelihood(Strategy):
         """The expected images, float32 [..., height, width, channels] in [-1, 1]."""
         raise NotImplementedError
 
-    def sample(self, parameters, key):
-        """Images drawn pixel by pixel, float32 [..., height, width, channels] in [-1, 1]."""
-        raise NotImplementedError
-
-    def bits_per_dimension(self, nats, dimensions):
-        """-log2 p, divided by the `dimensions` (height * width * channels) of an image."""
-        return -nats / (dimensions * math.log(2))
+    def bits_per_dimension(self, log_prob, dimensions):
+        """-log2 p of the levels, or an upper bound of it, divided by the `dimensions` (height *
+        width * channels) of an image."""
+        return levels.bits_per_dimension(log_prob, dimensions, self.bin_width)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -75,34 +78,30 @@ class Bernoulli(Likelihood):
     """
 
     def __init__(self, binarization=None):
-        number = isinstance(binarization, float) and 0 < binarization < 1
-        if not (number or binarization in (None, "stochastic")):
-            raise ValueError(
-                '`binarization` must be None, "stochastic" or a float in (0, 1). '
-                f"Received: binarization={binarization!r}"
-            )
+        levels.check_binarization(binarization)
         self.binarization = binarization
 
+    @property
+    def random(self):
+        return self.binarization == "stochastic"
+
+    @property
+    def data(self):
+        if self.binarization is None:
+            return "black and white; of grey pixels the mean over binarizations, no likelihood"
+        return levels.describe_binarization(self.binarization)
+
     def observed(self, images, key=None):
-        if self.binarization is None or (self.binarization == "stochastic" and key is None):
+        if self.binarization is None or (self.random and key is None):
             return images
-        threshold = self.binarization
-        if threshold == "stochastic":
-            # strictly below, so that black stays black; a uniform draw is below 1
-            white = randomness.uniform(_shape(images), key) < (images + 1) / 2
-        else:
-            white = (images + 1) / 2 >= threshold
-        return 2 * tf.cast(white, tf.float32) - 1
+        uniforms = randomness.uniform(_shape(images), key) if self.random else None
+        return 2 * tf.cast(levels.binarized(images, self.binarization, uniforms), tf.float32) - 1
 
     def log_prob(self, images, parameters):
         return _sum((images + 1) / 2 * parameters - tf.nn.softplus(parameters))
 
     def mean(self, parameters):
         return 2 * tf.sigmoid(parameters) - 1
-
-    def sample(self, parameters, key):
-        white = randomness.uniform(_shape(parameters), key) < tf.sigmoid(parameters)
-        return 2 * tf.cast(white, tf.float32) - 1
 
     def get_config(self):
         return {"binarization": self.binarization}
@@ -125,6 +124,8 @@ class Gaussian(Likelihood):
         ValueError: when an argument is unknown or not positive.
     """
 
+    bin_width = BIN
+
     def __init__(self, deviation="shared", least=1 / 256, dequantize=True):
         if isinstance(deviation, str):
             if deviation not in ("shared", "predicted"):
@@ -139,6 +140,15 @@ class Gaussian(Likelihood):
         self.deviation, self.least, self.dequantize = deviation, least, bool(dequantize)
         self.parameters = 2 if isinstance(deviation, str) else 1
         self.shared = int(deviation == "shared")
+
+    @property
+    def random(self):
+        return self.dequantize
+
+    @property
+    def data(self):
+        spread = ", dequantized: spread uniformly over its grey level" if self.dequantize else ""
+        return f"a density of images in [-1, 1]{spread}"
 
     def observed(self, images, key=None):
         if key is None or not self.dequantize:
@@ -160,15 +170,6 @@ class Gaussian(Likelihood):
 
     def mean(self, parameters):
         return tf.clip_by_value(self._split(parameters)[0], -1, 1)
-
-    def sample(self, parameters, key):
-        mean, log_deviation = self._split(parameters)
-        noise = randomness.normal(_shape(mean), key)
-        return tf.clip_by_value(mean + tf.exp(log_deviation) * noise, -1, 1)
-
-    def bits_per_dimension(self, nats, dimensions):
-        """An upper bound of the bits of the 256 levels (Theis et al. 2016), with `dequantize`."""
-        return super().bits_per_dimension(nats, dimensions) - math.log2(BIN)
 
     def get_config(self):
         return {
@@ -204,24 +205,10 @@ class DiscretizedLogistic(Likelihood):
 
     def log_prob(self, images, parameters):
         mean, log_scale = self._split(parameters)
-        precision = tf.exp(-log_scale)
-        upper = (images - mean + BIN / 2) * precision
-        lower = (images - mean - BIN / 2) * precision
-        # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), s the sigmoid, which keeps its digits anywhere
-        below, above = tf.math.log_sigmoid(upper), tf.math.log_sigmoid(-lower)
-        within = below + above + tf.math.log(-tf.math.expm1(-BIN * precision))
-        log_prob = tf.where(images > 1 - BIN / 2, above, within)
-        return _sum(tf.where(images < BIN / 2 - 1, below, log_prob))
+        return _sum(levels.logistic_log_prob(images, mean, log_scale, BIN / 2))
 
     def mean(self, parameters):
         return tf.clip_by_value(self._split(parameters)[0], -1, 1)
-
-    def sample(self, parameters, key):
-        mean, log_scale = self._split(parameters)
-        share = randomness.uniform(_shape(mean), key, 1e-6, 1 - 1e-6)
-        drawn = mean + tf.exp(log_scale) * (tf.math.log(share) - tf.math.log1p(-share))
-        levels = tf.round((tf.clip_by_value(drawn, -1, 1) + 1) / BIN)
-        return levels * BIN - 1
 
     def get_config(self):
         return {"least": self.least}

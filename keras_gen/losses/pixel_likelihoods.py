@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.losses.levels import logistic_log_prob, values_of
 from keras_gen.strategies import Strategy, positive, resolve
 
 
@@ -109,24 +110,17 @@ class LogisticMixture(PixelLikelihood):
         return 1 + channels
 
     def log_prob(self, parameters, pixels, levels):
-        values, half = _values(pixels, levels), 1 / (levels - 1)
+        values, half = values_of(pixels, levels), 1 / (levels - 1)
         weights, *rest = self._parts(parameters, pixels.shape[-1])
         total = tf.nn.log_softmax(weights)
         for channel in range(pixels.shape[-1]):
             mean, log_scale = self._logistic(*rest, values, channel)
-            offset, inverse = values[..., channel, None] - mean, tf.exp(-log_scale)
-            above, below = (offset + half) * inverse, (offset - half) * inverse
-            upper, lower = tf.math.log_sigmoid(above), tf.math.log_sigmoid(-below)
-            # s(a) - s(b) = s(a) s(-b) (1 - e^(b - a)), exact however far from the mean
-            inner = upper + lower + tf.math.log(-tf.math.expm1(-2 * half * inverse))
-            level = pixels[..., channel, None]
-            ends = tf.where(level == 0, upper, tf.where(level == levels - 1, lower, inner))
-            total += ends
+            total += logistic_log_prob(values[..., channel, None], mean, log_scale, half)
         return tf.reduce_logsumexp(total, -1)
 
     def draw(self, parameters, pixels, channel, uniforms, levels):
         weights, *rest = self._parts(parameters, pixels.shape[-1])
-        mean, log_scale = self._logistic(*rest, _values(pixels, levels), channel)
+        mean, log_scale = self._logistic(*rest, values_of(pixels, levels), channel)
         chosen = tf.one_hot(_index_of(uniforms[:, 0], weights), self.components)
         mean, log_scale = (tf.reduce_sum(chosen * part, -1) for part in (mean, log_scale))
         uniform = tf.clip_by_value(uniforms[:, 1 + channel], 1e-7, 1 - 1e-7)
@@ -155,11 +149,6 @@ class LogisticMixture(PixelLikelihood):
         for before in range(channel):
             mean += coefficients[..., first + before, :] * values[..., before, None]
         return mean, log_scales[..., channel, :]
-
-
-def _values(pixels, levels):
-    """Levels as values in [-1, 1]."""
-    return tf.cast(pixels, tf.float32) * (2 / (levels - 1)) - 1
 
 
 def _index_of(uniform, logits):

@@ -21,6 +21,7 @@ from keras_gen.metrics.frechet import (
 )
 from keras_gen.metrics.inception_score import inception_score
 from keras_gen.metrics.kernel import kernel_distance, kernel_distance_all_pairs
+from keras_gen.metrics.likelihood import LikelihoodResult, likelihood
 from keras_gen.metrics.memorization import CopyDetector, audit
 from keras_gen.metrics.precision_recall import density_coverage, precision_recall
 from keras_gen.metrics.resampling import half_sampling_interval, real_floor

@@ -1,5 +1,7 @@
 """Autoregressive models: an image as a sequence of pixels, each drawn given those before it."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +9,13 @@ import tensorflow as tf
 from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.layers import causal_conv
+from keras_gen.losses.levels import (
+    binarized,
+    bits_per_dimension,
+    check_binarization,
+    describe_binarization,
+    values_of,
+)
 from keras_gen.models.base import (
     GenerativeModel,
     checked_masks,
@@ -45,7 +54,7 @@ class PixelCNN(GenerativeModel):
             `networks.pixelcnn.gated`.
         likelihood: "categorical", "logistic_mixture" (PixelCNN++, Salimans et al. 2017) or a
             `keras_gen.losses.PixelLikelihood`.
-        binarization: how pixels become 0 or 1 where there are 2 levels: a threshold in [0, 1], from
+        binarization: how pixels become 0 or 1 where there are 2 levels: a threshold in (0, 1), from
             which on a pixel is 1 (0.33 in Keras's example), or "stochastic": 1 with the pixel's
             value as probability (Salakhutdinov and Murray 2008), drawn anew in each training step.
             None: the nearest.
@@ -74,7 +83,13 @@ class PixelCNN(GenerativeModel):
                 f"`levels` must be an integer in [2, 256]. Received: levels={levels!r}"
             )
         self.levels = int(levels)
-        self.binarization = _checked_binarization(binarization, self.levels)
+        check_binarization(binarization)
+        if binarization is not None and self.levels != 2:
+            raise ValueError(
+                "`binarization` makes 2 levels. Received: "
+                f"binarization={binarization!r} with levels={levels}"
+            )
+        self.binarization = binarization
         self.likelihood = losses.get_pixel_likelihood(likelihood)
         if network is None:
             network = networks.pixelcnn.gated(
@@ -139,10 +154,8 @@ class PixelCNN(GenerativeModel):
     def data_description(self):
         """What the likelihoods are likelihoods of, to be said beside them."""
         if self.binarization is None:
-            return f"{self.levels} levels"
-        if self.binarization == "stochastic":
-            return "stochastically binarized: 1 with the pixel's value as probability"
-        return f"binarized: 1 where the pixel is at least {self.binarization:g}"
+            return f"{self.levels} levels, not binarized"
+        return describe_binarization(self.binarization)
 
     def to_levels(self, x, uniforms=None):
         """Images float32 in [-1, 1] to levels, int32 of the same shape.
@@ -151,17 +164,14 @@ class PixelCNN(GenerativeModel):
             x: images.
             uniforms: float32 in [0, 1), shaped as x; for the stochastic binarization.
         """
-        pixels = (x + 1) / 2
-        if self.binarization is None:
-            levels = tf.clip_by_value(tf.round(pixels * (self.levels - 1)), 0, self.levels - 1)
-            return tf.cast(levels, tf.int32)
-        if self.binarization == "stochastic":
-            return tf.cast(uniforms < pixels, tf.int32)
-        return tf.cast(pixels >= self.binarization, tf.int32)
+        if self.binarization is not None:
+            return tf.cast(binarized(x, self.binarization, uniforms), tf.int32)
+        last = self.levels - 1
+        return tf.cast(tf.clip_by_value(tf.round((x + 1) / 2 * last), 0, last), tf.int32)
 
     def to_values(self, levels):
         """Levels to values float32 in [-1, 1]."""
-        return tf.cast(levels, tf.float32) * (2 / (self.levels - 1)) - 1
+        return values_of(levels, self.levels)
 
     def _row_levels(self, picture, seed):
         """Levels of pictures uint8 [rows, h, w, c]; what is drawn is a function of the seeds."""
@@ -184,16 +194,13 @@ class PixelCNN(GenerativeModel):
         levels = self.to_levels(x, uniforms)
         with randomness.scope(randomness.key(key, "network")):
             nats = -self._log_prob(self.network, levels, y, training)
-        return {"loss": nats, "bits_per_dimension": self.bits_per_dimension(nats)}
+        bits = bits_per_dimension(-nats, math.prod(self.image_shape))
+        return {"loss": nats, "bits_per_dimension": bits}
 
     def _log_prob(self, network, levels, label=None, training=False):
         """Log-probability of images, levels int32 [batch, h, w, c], in nats; float32 [batch]."""
         parameters = inputs.call(network, self.to_values(levels), label, training)
         return tf.reduce_sum(self.likelihood.log_prob(parameters, levels, self.levels), [1, 2])
-
-    def bits_per_dimension(self, nats):
-        """Nats of an image as bits for each channel of each pixel."""
-        return nats / float(np.prod(self.image_shape) * np.log(2))
 
     # Likelihood
 
@@ -207,8 +214,8 @@ class PixelCNN(GenerativeModel):
             batch_size: images in memory of the accelerator at a time; changes no result.
 
         Returns:
-            dict of "log_prob", nats, and "bits_per_dimension" = -log_prob / (h w c ln 2); float32
-            [n] each. `data_description` says of what data.
+            dict of "log_prob", nats, and "bits_per_dimension" = -log_prob / (h w c ln 2), float32
+            [n] each; "estimator", "exact"; and "data", the `data_description`.
 
         Raises:
             ValueError: when the pictures or labels do not fit the model.
@@ -216,7 +223,15 @@ class PixelCNN(GenerativeModel):
         rows = [self.checked_pictures(pictures), *self.picture_rows(len(pictures), labels, seed)]
         function = self.compiled_function("log_prob", self.log_prob_images, specs_of(rows))
         nats = in_batches(function, rows, batch_size)
-        return {"log_prob": nats, "bits_per_dimension": self.bits_per_dimension(-nats)}
+        return {
+            **self._with_bits(nats),
+            "estimator": "exact",
+            "data": self.data_description,
+        }
+
+    def _with_bits(self, nats):
+        bits = bits_per_dimension(nats, math.prod(self.image_shape))
+        return {"log_prob": nats, "bits_per_dimension": bits}
 
     def log_prob_images(self, picture, seed, label=None):
         """As `log_prob`, with tensors: uint8 [batch, h, w, c], int64 [batch]; nats [batch]."""
@@ -225,28 +240,6 @@ class PixelCNN(GenerativeModel):
             return self._log_prob(self.averaged_network, self._row_levels(picture, seed), label)
 
         return self.grouped(step, [picture, seed, label], tf.TensorSpec((), tf.float32))
-
-    def likelihood_report(self, pictures, labels=None, seed=0):
-        """Mean likelihood of images, with what it is a likelihood of.
-
-        Args:
-            pictures, labels, seed: as in `log_prob`.
-
-        Returns:
-            dict of "nats" and "bits_per_dimension" (of -log p, means), "standard_error" of the
-            nats, "n", "data" (`data_description`), "weights" (`weights_hash`) and "seed".
-        """
-        found = self.log_prob(pictures, labels, seed)
-        nats = -found["log_prob"].astype(np.float64)
-        return {
-            "nats": float(nats.mean()),
-            "bits_per_dimension": float(self.bits_per_dimension(nats.mean())),
-            "standard_error": float(nats.std() / np.sqrt(len(nats))),
-            "n": len(nats),
-            "data": self.data_description,
-            "weights": self.weights_hash(),
-            "seed": seed,
-        }
 
     # Generation
 
@@ -431,21 +424,11 @@ class PixelCNN(GenerativeModel):
         }
 
     def _log_prob_signature(self):
-        seed_spec, *label_spec = saved_model.row_signature(self.num_classes)
-        picture_spec = tf.TensorSpec([None, *self.image_shape], tf.uint8, name="image")
-        stochastic = self.binarization == "stochastic"
-
         def log_prob(image, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image, seed], label)):
-                nats = self.log_prob_images(tf.identity(image), seed, label)
-            return {"log_prob": nats, "bits_per_dimension": self.bits_per_dimension(-nats)}
+            return self._with_bits(self.log_prob_images(image, seed, label))
 
-        def seedless(image, label=None):
-            return log_prob(image, tf.zeros(tf.shape(image)[:1], tf.int64), label)
-
-        if stochastic:
-            return log_prob, [picture_spec, seed_spec, *label_spec]
-        return seedless, [picture_spec, *label_spec]
+        random = self.binarization == "stochastic"
+        return saved_model.log_prob_signature(self, log_prob, random)
 
     def _complete_signature(self):
         signature = [
@@ -459,23 +442,3 @@ class PixelCNN(GenerativeModel):
                 return {"images": self.complete_images(image, mask, tf.identity(seed), label)}
 
         return complete, signature
-
-
-def _checked_binarization(binarization, levels):
-    """The binarization, or a ValueError."""
-    if binarization is None or binarization == "stochastic":
-        known = True
-    else:
-        number = isinstance(binarization, (int, float)) and not isinstance(binarization, bool)
-        known = number and 0 <= binarization <= 1
-    if not known:
-        raise ValueError(
-            '`binarization` must be None, a threshold in [0, 1] or "stochastic". Received: '
-            f"binarization={binarization!r}"
-        )
-    if binarization is not None and levels != 2:
-        raise ValueError(
-            "`binarization` makes 2 levels. Received: "
-            f"binarization={binarization!r} with levels={levels}"
-        )
-    return binarization

@@ -137,7 +137,7 @@ class ConsistencyModel(Diffusion):
             )
         return sampling
 
-    def log_likelihood(self, *args, **kwargs):
+    def log_prob(self, *args, **kwargs):
         raise NotImplementedError(_NO_LIKELIHOOD)
 
     def variational_bound(self, *args, **kwargs):

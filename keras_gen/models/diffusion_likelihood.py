@@ -1,40 +1,68 @@
 """How likely images are under a trained diffusion model."""
 
 import functools
+import math
 
-import numpy as np
 import tensorflow as tf
 
 from keras_gen import diffusion, images, randomness
+from keras_gen.losses import BIN, Gaussian, bits_per_dimension
 from keras_gen.models.base import in_batches, specs_of
 
 
 class Likelihoods:
     """Part of `Diffusion`: log-likelihood and variational bound."""
 
-    def log_likelihood(self, pictures, labels=None, steps=64, probes=1, seed=0, batch_size=64):
-        """Log-likelihood by the probability-flow ODE (Song et al. 2021), of dequantized images.
+    def log_prob(
+        self,
+        pictures,
+        labels=None,
+        estimator="ode",
+        steps=None,
+        probes=1,
+        seed=0,
+        batch_size=64,
+    ):
+        """Log-probability of images, by one of two roads.
 
         Args:
             pictures: uint8 [n, h, w, c].
             labels: as in `generate`, but for None, which is "no label".
-            steps: of Heun's method, equal in log-SNR.
-            probes: random probes of the divergence (Hutchinson's estimate); more vary less.
-            seed: of the dequantization and the probes, for each image as in `generate`.
+            estimator: "ode": the probability-flow ODE (Song et al. 2021), of dequantized images.
+                "bound": `variational_bound`, of the 256 levels.
+            steps: of the ODE's Heun's method, equal in log-SNR (None: 64), or of the bound.
+            probes: random probes of the ODE's divergence (Hutchinson's estimate); more vary less.
+            seed: of all that is drawn, for each image as in `generate`.
             batch_size: images at a time; changes no more than the last digits.
 
         Returns:
-            dict of "log_likelihood", nats of the density of the images in [-1, 1], and
-            "bits_per_dimension", an upper bound of those of the 256 levels; float32 [n] each.
+            dict of "log_prob", nats, and "bits_per_dimension", those of the 256 levels, of "ode" an
+            upper bound; float32 [n] each. "estimator" names the road, and "data" says of what the
+            nats are: of "ode" they are those of the density of images in [-1, 1].
+
+        Raises:
+            ValueError: when the estimator is unknown, or the pictures do not fit the model.
         """
+        if estimator == "bound":
+            bits = self.variational_bound(pictures, labels, steps, seed, batch_size)["total"]
+            return {
+                "log_prob": -bits * (math.prod(self.image_shape) * math.log(2)),
+                "bits_per_dimension": bits,
+                "estimator": f"variational bound, {self._bound_steps(steps):,} steps",
+                "data": "256 levels, not binarized",
+            }
+        if estimator != "ode":
+            raise ValueError(
+                f'`estimator` must be "ode" or "bound". Received: estimator={estimator!r}'
+            )
         self.check_purpose()
         pictures = self.checked_pictures(pictures)
+        steps = steps or 64
 
         def function(picture, seed, label=None):
             row_uniform = functools.partial(randomness.row_uniform, seed, self.image_shape)
             x = images.from_uint8(picture)
-            half = 1 / 255
-            x += row_uniform("dequantization", 0, minval=-half, maxval=half)
+            x += row_uniform("dequantization", 0, minval=-BIN / 2, maxval=BIN / 2)
             signs = [
                 tf.sign(row_uniform("probes", i, minval=-1.0, maxval=1.0)) for i in range(probes)
             ]
@@ -45,14 +73,18 @@ class Likelihoods:
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         compiled = self.compiled_function(("ode", steps, probes), function, specs_of(rows))
         nats = in_batches(compiled, rows, batch_size)
-        bits = diffusion.bits_per_dimension(nats, int(np.prod(self.image_shape)))
-        return {"log_likelihood": nats, "bits_per_dimension": bits}
+        return {
+            "log_prob": nats,
+            "bits_per_dimension": bits_per_dimension(nats, math.prod(self.image_shape), BIN),
+            "estimator": f"probability-flow ODE, {steps} steps of Heun, probes: {probes}",
+            "data": Gaussian().data,
+        }
 
     def variational_bound(self, pictures, labels=None, steps=None, seed=0, batch_size=64):
         """The variational bound of Ho et al. 2020, eq. 5, term by term, in bits per dimension.
 
         Args:
-            pictures, labels, seed, batch_size: as in `log_likelihood`.
+            pictures, labels, seed, batch_size: as in `log_prob`.
             steps: None: the steps of the path, or 1,000.
 
         Returns:
@@ -62,7 +94,7 @@ class Likelihoods:
         """
         self.check_purpose()
         pictures = self.checked_pictures(pictures)
-        steps = steps or getattr(self.noise_path, "timesteps", 1000)
+        steps = self._bound_steps(steps)
 
         def function(picture, seed, label=None):
             terms = diffusion.variational_bound(
@@ -84,3 +116,6 @@ class Likelihoods:
             "steps": terms[:, 1:-1],
             "decoder": terms[:, -1],
         }
+
+    def _bound_steps(self, steps):
+        return steps or getattr(self.noise_path, "timesteps", 1000)

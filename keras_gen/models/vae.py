@@ -30,7 +30,7 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
     images = model.generate(16, labels=3, seed=0)
     pictures, labels = source.take(16)
     mean, log_variance = model.encode(pictures, labels)
-    nats = model.log_likelihood(pictures, labels, samples=500)["log_likelihood"]
+    nats = model.log_prob(pictures, labels, samples=500)["log_prob"]
     ```
 
     With q(z | x) = N(mean, variance) of the encoder and p(z) = N(0, 1), training minimizes

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_gen import export as saved_model
 from keras_gen import images, randomness
 from keras_gen.models.base import in_batches, specs_of
 from keras_gen.networks import inputs
@@ -13,7 +14,10 @@ CHUNK = 50  # latents of an image that are decoded at a time
 class ImportanceBound:
     """Part of `VAE`: the importance-weighted bound."""
 
-    def log_likelihood(self, pictures, labels=None, samples=500, seed=0, batch_size=64):
+    # Samples of the exported `log_prob`: each image is decoded so many times.
+    exported_samples = CHUNK
+
+    def log_prob(self, pictures, labels=None, samples=500, seed=0, batch_size=64):
         """The importance-weighted lower bound of log p(x) (Burda et al. 2016, eq. 8).
 
             log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),   z_i drawn from q(z | x), i = 1 ... k
@@ -33,8 +37,9 @@ class ImportanceBound:
                 digits.
 
         Returns:
-            dict of "log_likelihood", nats, and "bits_per_dimension"; NumPy float64 [n] each. Of a
-            Gaussian the nats are those of a density of images in [-1, 1].
+            dict of "log_prob", nats, and "bits_per_dimension", NumPy float64 [n] each; "estimator",
+            what the bound is called; and "data", what it is a likelihood of. Of a Gaussian the
+            nats are those of a density of images in [-1, 1], the bits those of 256 levels.
 
         Raises:
             ValueError: when the pictures or labels do not fit the model, or `samples` is no
@@ -48,17 +53,29 @@ class ImportanceBound:
 
         def function(picture, seed, *rest):
             *label, count = rest
-            x = self._observed_rows(images.from_uint8(picture), seed)
-            return self.importance_bound(x, seed, *label, samples=count, chunk=chunk)
+            return self._picture_bound(picture, seed, *label, samples=count, chunk=chunk)
 
         signature = [*specs_of(rows), tf.TensorSpec([], tf.int32)]
         compiled = self.compiled_function(("importance_bound", chunk), function, signature)
         nats = in_batches(compiled, rows, batch_size, samples)
+        estimator = f"importance-weighted bound, k = {samples:,}"
+        return {
+            **self._with_bits(nats),
+            "estimator": "variational bound" if samples == 1 else estimator,
+            "data": self.likelihood.data,
+        }
+
+    def _with_bits(self, nats):
         bits = self.likelihood.bits_per_dimension(nats, int(np.prod(self.image_shape)))
-        return {"log_likelihood": nats, "bits_per_dimension": bits}
+        return {"log_prob": nats, "bits_per_dimension": bits}
+
+    def _picture_bound(self, picture, seed, label=None, **settings):
+        """`importance_bound` of pictures uint8 [rows, h, w, c]."""
+        x = self._observed_rows(images.from_uint8(picture), seed)
+        return self.importance_bound(x, seed, label, **settings)
 
     def importance_bound(self, x, seed, label=None, samples=CHUNK, chunk=CHUNK):
-        """As `log_likelihood`, with tensors.
+        """As `log_prob`, with tensors.
 
         Args:
             x: observed images, float32 [rows, h, w, c] in [-1, 1].
@@ -108,3 +125,25 @@ class ImportanceBound:
             return self.likelihood.observed(image, randomness.key(seed, "observed"))
 
         return tf.map_fn(observed, (x, seed), fn_output_signature=x.dtype)
+
+    # Export
+
+    def signatures(self):
+        """As in `Latents`, and `log_prob`.
+
+        `log_prob`: image uint8 [batch, h, w, c] (and label; and seed int64 [batch] where images are
+        binarized or dequantized at random) -> log_prob, nats, and bits_per_dimension, float32
+        [batch]: the bound of `exported_samples` latents, which are drawn from the seed, or the seed
+        0 of every row, so that a row's number is a function of what is given of it alone.
+        """
+        samples = self.exported_samples
+
+        def step(*rows):
+            return self._picture_bound(*rows, samples=samples, chunk=min(samples, CHUNK))
+
+        def log_prob(image, seed, label=None):
+            nats = self.grouped(step, [image, seed, label], tf.TensorSpec((), tf.float64))
+            return {k: tf.cast(v, tf.float32) for k, v in self._with_bits(nats).items()}
+
+        signature = saved_model.log_prob_signature(self, log_prob, self.likelihood.random)
+        return {**super().signatures(), "log_prob": signature}

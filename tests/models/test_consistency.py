@@ -100,7 +100,7 @@ def test_what_needs_the_mean_of_the_data_is_refused():
         model.generate(2, sampler="heun")
     with pytest.raises(ValueError, match="sampler='heun'"):
         model.interpolate(pictures, pictures, 3)
-    for call in (model.log_likelihood, model.variational_bound):
+    for call in (model.log_prob, model.variational_bound):
         with pytest.raises(NotImplementedError, match="tuned from"):
             call(pictures)
 

@@ -261,7 +261,7 @@ def test_enlarging_and_drawing_are_told_apart(plain, pictures):
     for call in (
         lambda: model.generate(2),
         lambda: model.inpaint(pictures, np.ones(SHAPE[:2], bool)),
-        lambda: model.log_likelihood(pictures),
+        lambda: model.log_prob(pictures),
     ):
         with pytest.raises(ValueError, match="upscale=2"):
             call()
@@ -276,16 +276,16 @@ def test_enlarging_and_drawing_are_told_apart(plain, pictures):
 # Likelihood
 
 
-def test_log_likelihood_of_a_network_that_says_zero(pictures):
+def test_log_prob_of_a_network_that_says_zero(pictures):
     """Its density is normal: x is noise alone, of the deviation at which the ODE starts."""
     model = kg.models.Diffusion(SHAPE, network=zero_network(), prediction="data")
-    found = model.log_likelihood(pictures, steps=200, probes=1)
+    found = model.log_prob(pictures, steps=200, probes=1)
     times = d.logsnr(model.noise_path, 201).numpy()
     sigma = float(model.noise_path.sigma(times[-2]) / model.noise_path.alpha(times[-2]))
     x = pictures.reshape(5, -1) / 127.5 - 1
     nats = -0.5 * np.sum((x / sigma) ** 2, 1) - 64 * np.log(sigma * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(found["log_likelihood"], nats, rtol=0.05)
-    bits = -found["log_likelihood"] / (64 * np.log(2)) + np.log2(127.5)
+    np.testing.assert_allclose(found["log_prob"], nats, rtol=0.05)
+    bits = -found["log_prob"] / (64 * np.log(2)) + np.log2(127.5)
     np.testing.assert_allclose(found["bits_per_dimension"], bits, rtol=1e-5)
 
 
@@ -302,6 +302,11 @@ def test_the_bound_is_that_of_the_mathematics(pictures):
     expected = d.variational_bound(model.denoiser(), path, x, d.uniform(path, 20), draw)
     assert found["steps"].shape == (5, 19)
     np.testing.assert_allclose(found["steps"], tf.transpose(expected["steps"]), rtol=1e-3)
+    likely = model.log_prob(pictures, estimator="bound", batch_size=2)
+    np.testing.assert_allclose(likely["log_prob"], -64 * np.log(2) * found["total"], rtol=1e-6)
+    assert likely["estimator"] == "variational bound, 20 steps"
+    with pytest.raises(ValueError, match="Received: estimator='exact'"):
+        model.log_prob(pictures, estimator="exact")
     for name in ("prior", "decoder", "total"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3)
 
@@ -363,7 +368,7 @@ def test_pictures_without_labels_have_no_label(pictures):
     assert (bound != model.variational_bound(pictures, labels=0)["total"]).all()
     np.testing.assert_allclose(bound, model.variational_bound(pictures)["total"])
     strict = kg.models.Diffusion(SHAPE, 10, network(10), label_dropout=0)
-    for call in (strict.log_likelihood, strict.variational_bound, strict.image_to_image):
+    for call in (strict.log_prob, strict.variational_bound, strict.image_to_image):
         with pytest.raises(ValueError, match="label_dropout=0"):
             call(pictures)
 

@@ -88,15 +88,15 @@ def pictures():
 
 @pytest.mark.parametrize("samples", [1, 3, 60])
 def test_the_bound_of_a_true_posterior_is_the_likelihood(ppca, six_pixels, samples):
-    found = ppca.vae().log_likelihood(six_pixels, samples=samples)
-    np.testing.assert_allclose(found["log_likelihood"], ppca.log_likelihood(six_pixels), rtol=1e-4)
+    found = ppca.vae().log_prob(six_pixels, samples=samples)
+    np.testing.assert_allclose(found["log_prob"], ppca.log_likelihood(six_pixels), rtol=1e-4)
 
 
 def test_more_samples_close_the_gap_of_a_wrong_posterior(ppca, six_pixels):
     many, model = np.repeat(six_pixels, 10, 0), ppca.vae(shift=0.4, widen=2.0)
     exact = ppca.log_likelihood(many)
     gaps = [
-        (exact - model.log_likelihood(many, samples=samples)["log_likelihood"]).mean()
+        (exact - model.log_prob(many, samples=samples)["log_prob"]).mean()
         for samples in (1, 5, 5000)
     ]
     assert gaps[0] > 2 * gaps[1] > 20 * abs(gaps[2]), gaps
@@ -105,7 +105,9 @@ def test_more_samples_close_the_gap_of_a_wrong_posterior(ppca, six_pixels):
 def test_the_bound_is_its_formula(ppca, six_pixels):
     """Also where the last chunk is not full."""
     model, seeds = ppca.vae(shift=0.4, widen=2.0), np.arange(12)
-    found = model.log_likelihood(six_pixels, samples=75, seed=seeds)["log_likelihood"]
+    found = model.log_prob(six_pixels, samples=75, seed=seeds)
+    assert found["estimator"] == "importance-weighted bound, k = 75"
+    found = found["log_prob"]
     noise = np.concatenate(
         [kg.randomness.row_normal(seeds, [50, 2], "importance", i) for i in (0, 1)], 1
     )[:, :75]
@@ -124,11 +126,11 @@ def test_the_bound_is_its_formula(ppca, six_pixels):
 
 def test_the_bound_does_not_depend_on_the_batch_and_traces_once(ppca, six_pixels):
     model = ppca.vae(shift=0.4)
-    whole = model.log_likelihood(six_pixels, samples=70, seed=3)["log_likelihood"]
+    whole = model.log_prob(six_pixels, samples=70, seed=3)["log_prob"]
     seeds = (3 << 32) + np.arange(12)
-    part = model.log_likelihood(six_pixels[5:], samples=70, seed=seeds[5:], batch_size=2)
-    np.testing.assert_allclose(part["log_likelihood"], whole[5:], rtol=1e-5)
-    assert (model.log_likelihood(six_pixels, samples=71, seed=4)["log_likelihood"] != whole).all()
+    part = model.log_prob(six_pixels[5:], samples=70, seed=seeds[5:], batch_size=2)
+    np.testing.assert_allclose(part["log_prob"], whole[5:], rtol=1e-5)
+    assert (model.log_prob(six_pixels, samples=71, seed=4)["log_prob"] != whole).all()
     (function,) = model._functions.values()
     assert function.experimental_get_tracing_count() == 1
 
@@ -140,17 +142,17 @@ def test_bits_per_dimension_of_a_constant_decoder():
     encoder.set_weights([np.zeros((6, 4)), np.zeros(4)])
     model = kg.models.VAE((2, 3, 1), None, encoder, decoder, likelihood="discretized_logistic")
     grey = np.full((2, 2, 3, 1), 128, np.uint8)
-    found = model.log_likelihood(grey, samples=2)
+    found = model.log_prob(grey, samples=2)
     (level,) = np.diff(stats.logistic.cdf([0, 2 / 255], 0, np.exp(1.0)))
     np.testing.assert_allclose(found["bits_per_dimension"], -np.log2(level), rtol=1e-3)
     nats = -found["bits_per_dimension"] * 6 * np.log(2)
-    np.testing.assert_allclose(found["log_likelihood"], nats)
+    np.testing.assert_allclose(found["log_prob"], nats)
 
 
 def test_labels_count_in_the_likelihood(trained, pictures):
     images, labels = pictures
-    right = trained.log_likelihood(images, labels, samples=10)["log_likelihood"]
-    wrong = trained.log_likelihood(images, (labels + 1) % 10, samples=10)["log_likelihood"]
+    right = trained.log_prob(images, labels, samples=10)["log_prob"]
+    wrong = trained.log_prob(images, (labels + 1) % 10, samples=10)["log_prob"]
     assert right.mean() > wrong.mean() + 1
 
 
@@ -158,8 +160,7 @@ def test_stochastic_binarization_is_drawn_from_the_seed(pictures):
     images, labels = pictures
     model = vae(SHAPE, 10, likelihood=kg.losses.Bernoulli("stochastic"))
     first, again, other = (
-        model.log_likelihood(images, labels, samples=2, seed=seed)["log_likelihood"]
-        for seed in (0, 0, 1)
+        model.log_prob(images, labels, samples=2, seed=seed)["log_prob"] for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -352,7 +353,7 @@ def test_only_the_averages_are_asked(pictures):
 
     def answers():
         mean, log_variance = model.encode(images, labels)
-        bound = model.log_likelihood(images, labels, samples=2)["log_likelihood"]
+        bound = model.log_prob(images, labels, samples=2)["log_prob"]
         made = model.reconstruct(images, labels), model.generate(3, 1)
         return mean, log_variance, bound, *made
 
@@ -392,6 +393,24 @@ def test_signatures(trained, pictures, tmp_path):
         with pytest.raises(tf.errors.InvalidArgumentError):
             served["encode"](image=tf.constant(images), label=bad)
 
+    answer = served["log_prob"](image=tf.constant(images), label=label)
+    found = trained.log_prob(images, labels, trained.exported_samples, np.zeros(20, int))
+    for name in ("log_prob", "bits_per_dimension"):
+        np.testing.assert_allclose(answer[name], found[name], rtol=1e-5)
+    last = served["log_prob"](image=tf.constant(images[17:]), label=label[17:])
+    np.testing.assert_array_equal(last["log_prob"], answer["log_prob"][17:])
+
+
+def test_only_a_random_observation_asks_for_a_seed_in_log_prob():
+    def names(likelihood):
+        parts = linear_networks(parameters=likelihood.parameters)
+        model = kg.models.VAE((2, 3, 1), None, *parts, likelihood=likelihood)
+        return [spec.name for spec in model.signatures()["log_prob"][1]]
+
+    assert names(kg.losses.Bernoulli(0.5)) == ["image"]
+    assert names(kg.losses.Bernoulli("stochastic")) == ["image", "seed"]
+    assert names(kg.losses.Gaussian(0.5)) == ["image", "seed"]
+
 
 # Errors
 
@@ -429,8 +448,8 @@ def test_bad_arguments_are_named(arguments, message):
         (lambda m, p: m.interpolate(p[:2], p[:2], 1, 1), "count=1"),
         (lambda m, p: m.traverse(p, units=[8], labels=1), r"units=\[8\]"),
         (lambda m, p: m.manifold(3, 1), "latent_dim=8"),
-        (lambda m, p: m.log_likelihood(p, 1, samples=0), "samples=0"),
-        (lambda m, p: m.log_likelihood(p / 255, 1), "dtype=float64"),
+        (lambda m, p: m.log_prob(p, 1, samples=0), "samples=0"),
+        (lambda m, p: m.log_prob(p / 255, 1), "dtype=float64"),
     ],
 )
 def test_bad_calls_are_named(trained, pictures, call, message):
