@@ -24,6 +24,8 @@ with quiet_command_line():
         metrics,
         models,
         networks,
+        optimizers,
         randomness,
+        schedules,
     )
 from keras_gen.version import __version__

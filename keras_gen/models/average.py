@@ -24,7 +24,7 @@ class WeightAverages:
         self.pairs += zip(copy.weights, network.weights)
         return copy
 
-    def update(self, step, every=1):
+    def update(self, step, every=1, decay=None):
         """Moves the averages after training step `step` (1 is the first); graph operations.
 
         Args:
