@@ -9,7 +9,7 @@ from keras_gen.strategies import Strategy, positive
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class Cosine(Strategy):
+class CosineSchedule(Strategy):
     """Half a cosine from `initial`, at no images, to `final`, from `images` images on.
 
     R3GAN takes its rates and weights from their values of the burn-in to the final ones so (Huang

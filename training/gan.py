@@ -98,10 +98,12 @@ def build(args, source, num_classes, steps):
 
     def adam(learning_rate):
         if args.network == "resnet":
-            beta_1, beta_2 = 0.0, kg.schedules.Cosine(0.9, 0.99, burn_in)
+            beta_1, beta_2 = 0.0, kg.schedules.CosineSchedule(0.9, 0.99, burn_in)
         else:
             beta_1, beta_2 = 0.5, 0.999
-        factor = kg.schedules.Cosine(1.0, 0.25, burn_in) if args.network == "resnet" else 1.0
+        factor = (
+            kg.schedules.CosineSchedule(1.0, 0.25, burn_in) if args.network == "resnet" else 1.0
+        )
         return kg.optimizers.ScheduledAdam(
             learning_rate,
             beta_1 if args.beta_1 is None else args.beta_1,

@@ -8,7 +8,7 @@ import keras
 from keras_gen import losses
 from keras_gen.networks import dcgan, mlp, resnet
 from keras_gen.optimizers import ScheduledAdam
-from keras_gen.schedules import Cosine
+from keras_gen.schedules import CosineSchedule
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def _dcgan_adam(burn_in):
 
 def _r3gan_adam(burn_in):
     """Huang et al. 2024: rate 2e-4 to 5e-5, beta_1 0, beta_2 0.9 to 0.99."""
-    return ScheduledAdam(2e-4, 0.0, Cosine(0.9, 0.99, burn_in), Cosine(1.0, 0.25, burn_in))
+    return ScheduledAdam(
+        2e-4, 0.0, CosineSchedule(0.9, 0.99, burn_in), CosineSchedule(1.0, 0.25, burn_in)
+    )
 
 
 def _r3gan_penalties(image_shape, burn_in):
@@ -55,7 +57,9 @@ def _r3gan_penalties(image_shape, burn_in):
     and for faces.
     """
     weight = image_shape[0] * image_shape[1] / 2048
-    return [penalty(Cosine(weight, weight / 10, burn_in)) for penalty in (losses.R1, losses.R2)]
+    return [
+        penalty(CosineSchedule(weight, weight / 10, burn_in)) for penalty in (losses.R1, losses.R2)
+    ]
 
 
 def _spectral_discriminator(*args, **kwargs):
@@ -70,7 +74,7 @@ RECIPES = {
         "relativistic",
         _r3gan_adam,
         _r3gan_penalties,
-        lambda burn_in: Cosine(0, burn_in / 20, burn_in),
+        lambda burn_in: CosineSchedule(0, burn_in / 20, burn_in),
     ),
     "sngan": Recipe(
         resnet.generator,
