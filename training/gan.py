@@ -119,5 +119,9 @@ def build(args, source, num_classes, steps):
     return model
 
 
+def diagnosis(source):
+    return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
+
+
 if __name__ == "__main__":
-    common.train(arguments(), build)
+    common.train(arguments(), build, diagnosis)

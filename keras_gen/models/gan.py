@@ -439,6 +439,49 @@ class GAN(GenerativeModel):
             told["augmentation_probability"] = tf.fill(tf.shape(told["loss"]), probability)
         return told
 
+    # Diagnosis
+
+    def diagnosis(self, real, labels=None):
+        """The balance of the networks on real images float32 [batch, h, w, c] in [-1, 1].
+
+        Nothing is trained or drawn anew: as in evaluation, every call draws the same.
+
+        Returns:
+            dict from name to float32 scalar; see `keras_gen.callbacks.GANDiagnosis`.
+        """
+        key = self.step_key(training=False)
+        with tf.GradientTape() as generator_tape:
+            fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
+            own = _mean_total(self.generator_terms(real, fake, labels, key, training=False))
+        fake = fake._replace(images=tf.stop_gradient(fake.images))
+        with tf.GradientTape() as discriminator_tape:
+            terms, logits = self.discriminator_terms(real, fake, labels, key, training=False)
+            loss = _mean_total(terms)
+        found = {}
+        for name, logit, margin in zip(
+            ("real", "fake"), logits, self.loss_function.margins(*logits)
+        ):
+            found[f"{name}_accuracy"] = tf.reduce_mean(tf.cast(margin > 0, tf.float32))
+            found[f"{name}_logit"] = tf.reduce_mean(logit)
+        for name, tape, value in (
+            ("generator", generator_tape, own),
+            ("discriminator", discriminator_tape, loss),
+        ):
+            gradients = tape.gradient(value, getattr(self, name).trainable_variables)
+            found[f"{name}_gradient_norm"] = tf.linalg.global_norm(gradients)
+        return found
+
+    def diagnose(self, pictures, labels=None):
+        """`diagnosis` of pictures uint8 [n, h, w, c] as a dict of floats."""
+        pictures = self.checked_pictures(pictures)
+        rows = [pictures, *self.picture_rows(len(pictures), labels)[1:]]
+        function = self.compiled_function(
+            "diagnose",
+            lambda x, *labels: self.diagnosis(pictures_of.from_uint8(x), *labels),
+            specs_of(rows),
+        )
+        return {name: float(value) for name, value in function(*rows).items()}
+
     # Generation
 
     def generate_step(self, seed, label=None, codes=None):

@@ -219,7 +219,7 @@ class _Builder:
         self.initial = Initializers(seed)
         self.normalization, self.blocks, self.attention = normalization, blocks, tuple(attention)
         # Fixup: the update of a network of `depth` branches of 3 layers is that of one of 1 branch
-        self.scale = depth ** (-1 / 4)
+        self.scale = max(depth, 1) ** (-1 / 4)
 
     def linear(self, kind, *args, gain=1.0, name, dtype=None, **kwargs):
         """A layer with a kernel of deviation gain * sqrt(2 / inputs), normalized as asked."""
@@ -253,7 +253,8 @@ class _Builder:
         h = self.activated(h, own(1))
         h = self.linear(layers.Conv2D, narrow, kernel_size=3, name=own("middle"), **kwargs)(h)
         h = self.activated(h, own(2))
-        kwargs["gain"] = 0.0
+        # no bias: it would do what the next layer's does, or at the end of all only shift logits
+        kwargs |= {"gain": 0.0, "use_bias": False}
         h = self.linear(layers.Conv2D, channels, kernel_size=1, name=own("out"), **kwargs)(h)
         return layers.Add(name=own("sum"))([x, h])
 
