@@ -18,8 +18,9 @@ from keras_gen.networks import inputs
 def random_latents(model, n, seed=0):
     """Standard normal latents float32 [n, latent_dim]: those of `generate(n, seed=seed)`, codes of
     InfoGAN included."""
-    coded = getattr(model, "codes", None) and hasattr(model, "latents_of")
-    draw = model.latents_of if coded else lambda s: randomness.row_normal(s, [model.latent_dim])
+    draw = getattr(
+        model, "seed_latents", lambda seeds: randomness.row_normal(seeds, [model.latent_dim])
+    )
     function = model.compiled_function("latents", draw, [tf.TensorSpec([None], tf.int64)])
     return function(randomness.row_seeds(seed, n)).numpy()
 

@@ -486,10 +486,10 @@ class GAN(GenerativeModel):
 
     def generate_step(self, seed, label=None, codes=None):
         """As in `GenerativeModel`; `codes`, float32 [rows, dim], in place of the seeds' own."""
-        latents = self.latents_of(seed, codes)
+        latents = self.seed_latents(seed, codes)
         return inputs.call(self.averaged_generator, latents, label)
 
-    def latents_of(self, seed, codes=None):
+    def seed_latents(self, seed, codes=None):
         """The latents of seeds int64 [rows], float32 [rows, latent_dim]."""
         if not self.codes:
             return randomness.row_normal(seed, [self.latent_dim])

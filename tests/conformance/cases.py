@@ -305,7 +305,15 @@ CASES = [
         weighted=RELATIVISTIC["weighted"],
         unmoved=["logit/bias"],
     ),
-    gan("resnet-sngan", resnet, labelled=True, recipe="sngan", spectral=True, ema=0.9),
+    gan(
+        "resnet-sngan",
+        resnet,
+        labelled=True,
+        recipe="sngan",
+        spectral=True,
+        discriminator_steps=1,
+        ema=0.9,
+    ),
     gan("dcgan-ada", dcgan, labelled=False, augmentation=AUGMENTATION),
     gan(
         "resnet-acgan-infogan",

@@ -112,7 +112,7 @@ def test_chosen_codes_reach_the_images():
     assert (made[0] != made[1]).any()
     again = model.generate(3, labels=3, seed=[9, 7, 7], codes=chosen[[0, 0, 1]])
     np.testing.assert_array_equal(made, again[1:])
-    own = model.latents_of(tf.constant([7], tf.int64))[:, -3:].numpy()
+    own = model.seed_latents(tf.constant([7], tf.int64))[:, -3:].numpy()
     usual = model.generate(1, labels=3, seed=[7])
     np.testing.assert_array_equal(usual, model.generate(1, labels=3, seed=[7], codes=own))
     with pytest.raises(ValueError, match=r"must be \[2, 3\]"):
