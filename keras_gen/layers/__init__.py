@@ -5,6 +5,7 @@ from keras_gen.layers.dropout import Dropout
 from keras_gen.layers.embeddings import TimeEmbedding
 from keras_gen.layers.equalized import EqualizedLearningRate
 from keras_gen.layers.group_norm import GroupNorm
+from keras_gen.layers.half_resolution import HalfResolution
 from keras_gen.layers.history_buffer import HistoryBuffer
 from keras_gen.layers.minibatch_std import MinibatchStd
 from keras_gen.layers.resampled_conv import ResampledConv

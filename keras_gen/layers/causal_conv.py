@@ -22,13 +22,13 @@ _scopes = threading.local()
 
 @contextlib.contextmanager
 def remembering(memory):
-    """Causal convolutions that are called while this scope is open go on from `memory`.
+    """Causal layers that are called while this scope is open go on from `memory`.
 
     Args:
         memory: dict from the name of each layer to what it saw last; begin with `empty_memory`. The
             calls replace its values.
     """
-    outer = getattr(_scopes, "memory", None)
+    outer = current_memory()
     _scopes.memory = memory
     try:
         yield
@@ -36,8 +36,13 @@ def remembering(memory):
         _scopes.memory = outer
 
 
+def current_memory():
+    """The memory of the innermost open scope of `remembering`, or None."""
+    return getattr(_scopes, "memory", None)
+
+
 def empty_memory(network, rows, columns):
-    """The memory of the causal convolutions of a network before it has seen anything.
+    """The memory of the causal layers of a network before it has seen anything.
 
     Args:
         network: Functional model.
@@ -45,10 +50,10 @@ def empty_memory(network, rows, columns):
         columns: width of the images.
 
     Returns:
-        dict from the name of the layer to a tensor of zeros.
+        dict from the name of the layer to tensors of zeros.
     """
-    convolutions = [layer for layer in network.layers if isinstance(layer, CausalConv)]
-    return {layer.name: layer.empty_memory(rows, columns) for layer in convolutions}
+    causal = [layer for layer in network.layers if hasattr(layer, "empty_memory")]
+    return {layer.name: layer.empty_memory(rows, columns) for layer in causal}
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -80,7 +85,7 @@ class CausalConv(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.axis = _checked_axis(direction)
+        self.axis = checked_axis(direction)
         if min(filters, size, across, dilation) < 1:
             raise ValueError(
                 "`filters`, `size`, `across` and `dilation` must be at least 1. Received: "
@@ -112,7 +117,7 @@ class CausalConv(keras.layers.Layer):
         In a scope of `remembering` they are what follows the positions seen before: all rows from
         some row on for "down", all pixels of a row from some pixel on for "right".
         """
-        memory = getattr(_scopes, "memory", None)
+        memory = current_memory()
         before, beside = [[0, 0] for _ in range(4)], self.dilation * (self.across // 2)
         if self.direction == "down":
             before[2] = [beside, beside]
@@ -173,7 +178,7 @@ class Shift(keras.layers.Layer):
 
     def __init__(self, direction, **kwargs):
         super().__init__(**kwargs)
-        self.axis, self.direction = _checked_axis(direction), direction
+        self.axis, self.direction = checked_axis(direction), direction
 
     def call(self, inputs):
         """Images [batch, height, width, channels], moved."""
@@ -189,7 +194,7 @@ class Shift(keras.layers.Layer):
         return {**super().get_config(), "direction": self.direction}
 
 
-def _checked_axis(direction):
+def checked_axis(direction):
     if direction not in AXES:
         raise ValueError(
             f"`direction` must be one of {sorted(AXES)}. Received: direction={direction!r}"

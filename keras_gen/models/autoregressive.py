@@ -51,7 +51,7 @@ class PixelCNN(GenerativeModel):
             the nearest of them.
         network: Functional model: image (and label) -> parameters of the likelihood, float32
             [batch, h, w, parameters], made of the parts "vertical", "horizontal" and "head". None:
-            `networks.pixelcnn.gated`.
+            `networks.pixelcnn.gated`; `networks.pixelcnn.plus_plus` is another.
         likelihood: "categorical", "logistic_mixture" (PixelCNN++, Salimans et al. 2017) or a
             `keras_gen.losses.PixelLikelihood`.
         binarization: how pixels become 0 or 1 where there are 2 levels: a threshold in (0, 1), from

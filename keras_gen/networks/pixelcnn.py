@@ -4,9 +4,10 @@ import keras
 from keras import layers, ops
 
 from keras_gen import losses
-from keras_gen.layers import CausalConv, Dropout, Shift
+from keras_gen.layers import CausalConv, Dropout, HalfResolution, Shift
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
+from keras_gen.strategies import positive
 
 
 def gated(
@@ -62,17 +63,77 @@ def gated(
     Raises:
         ValueError: when a kernel is even, or the first is smaller than 3.
     """
+    _check_kernels(first_kernel, kernel)
+    net = _Gated(image_shape[2], num_classes, width, dropout, Initializers(seed))
+    net.kernel = kernel
+    steps = [dilations[i % len(dilations)] for i in range(blocks)]
+    vertical = net.vertical(steps, first_kernel)
+    horizontal = net.horizontal(steps, first_kernel)
+    head = net.head(levels, losses.get_pixel_likelihood(likelihood), head_width or width)
+    return _assembled(image_shape, num_classes, vertical, horizontal, head)
+
+
+def plus_plus(
+    image_shape,
+    levels=256,
+    num_classes=None,
+    likelihood="logistic_mixture",
+    width=64,
+    blocks=2,
+    resolutions=2,
+    first_kernel=7,
+    head_width=None,
+    dropout=0.0,
+    seed=0,
+):
+    """PixelCNN++ (Salimans et al. 2017): gated residual blocks at several resolutions.
+
+    Two streams go down to the lowest resolution and up again, each block on the way up being given
+    what the one on its level said on the way down. The blocks of both are, with f(x) = elu([x, -x])
+    and C the causal convolution of the stream,
+
+        a, b = C2 * dropout(f(C1 * f(x) + others)),   x <- x + a sigmoid(b).
+
+    The vertical stream reads the rows above. The horizontal one reads the pixels to the left and,
+    block by block, what the vertical one says of the place; unlike the paper's, which also reads
+    the horizontal features of the row above, it is halved across alone, so that each row has its
+    own. Pixels can then be drawn one at a time with all layers cached. There is no weight
+    normalization.
+
+    Args:
+        image_shape, levels, num_classes, likelihood, head_width, seed: as in `gated`.
+        width: channels of both streams, at all resolutions.
+        blocks: int, of a stream at a resolution on the way down, and as many on the way up.
+        resolutions: int, the image's own and how many times it is halved, plus one (3 in the
+            paper). Sides need not be even.
+        first_kernel: as in `gated`.
+        dropout: fraction dropped within each block (0.5 in the paper).
+
+    Returns:
+        As in `gated`.
+
+    Raises:
+        ValueError: when the first kernel is even or smaller than 3, or a number is not positive.
+    """
+    _check_kernels(first_kernel, 3)
+    positive(width=width, blocks=blocks, resolutions=resolutions)
+    net = _PlusPlus(image_shape[2], num_classes, width, dropout, Initializers(seed))
+    net.blocks, net.resolutions = blocks, resolutions
+    vertical, horizontal = net.vertical(first_kernel), net.horizontal(first_kernel)
+    head = net.head(levels, losses.get_pixel_likelihood(likelihood), head_width or width)
+    return _assembled(image_shape, num_classes, vertical, horizontal, head)
+
+
+def _check_kernels(first_kernel, kernel):
     if first_kernel < 3 or not first_kernel % 2 or not kernel % 2:
         raise ValueError(
             "Kernels must be odd, and the first at least 3. Received: "
             f"first_kernel={first_kernel!r}, kernel={kernel!r}"
         )
-    net = _Builder(image_shape[2], num_classes, width, kernel, dropout, Initializers(seed))
-    steps = [dilations[i % len(dilations)] for i in range(blocks)]
-    vertical = net.vertical(steps, first_kernel)
-    horizontal = net.horizontal(steps, first_kernel)
-    head = net.head(levels, losses.get_pixel_likelihood(likelihood), head_width or width)
 
+
+def _assembled(image_shape, num_classes, vertical, horizontal, head):
+    """The three parts as one network of images."""
     image = keras.Input(image_shape, name="image")
     taken = [image, inputs.label_input()] if num_classes else [image]
     marked = ops.concatenate([image, ops.ones_like(image[..., :1])], axis=-1)
@@ -84,11 +145,60 @@ def gated(
 
 
 class _Builder:
-    """The three parts, for images of any size."""
+    """What the parts of both networks share, for images of any size."""
 
-    def __init__(self, channels, num_classes, width, kernel, dropout, initial):
+    def __init__(self, channels, num_classes, width, dropout, initial):
         self.channels, self.num_classes, self.width = channels, num_classes, width
-        self.kernel, self.dropout, self.initial = kernel, dropout, initial
+        self.dropout, self.initial = dropout, initial
+
+    def head(self, levels, likelihood, hidden):
+        """A hidden layer; one for each channel where channels must be seen by those after them."""
+        features = keras.Input((None, None, self.width), name="features")
+        x = layers.Activation("elu", name="features_activation")(features)
+        if not likelihood.sees_channels or self.channels == 1:
+            parameters = likelihood.parameters(levels, self.channels)
+            x = self._dense(x, hidden, "hidden")
+            return keras.Model([features], self._out(x, parameters, "parameters"), name="head")
+        pixel = keras.Input((None, None, self.channels), name="pixel")
+        outputs = []
+        for channel in range(self.channels):
+            y = self._dense(x, hidden, f"hidden_{channel}")
+            if channel:
+                seen = self._dense(pixel[..., :channel], hidden, f"channels_before_{channel}")
+                y = layers.Add(name=f"hidden_and_channels_{channel}")([y, seen])
+            parameters = likelihood.parameters(levels, 1)
+            outputs.append(self._out(y, parameters, f"parameters_{channel}"))
+        x = layers.Concatenate(name="parameters", dtype="float32")(outputs)
+        return keras.Model([features, pixel], x, name="head")
+
+    def _causal(self, x, filters, direction, name, **kernel):
+        initializer = self.initial.glorot()
+        return CausalConv(
+            filters, direction, kernel_initializer=initializer, name=f"{name}_conv", **kernel
+        )(x)
+
+    def _with_label(self, x, code, name):
+        if code is None:
+            return x
+        shift = layers.Dense(
+            x.shape[-1],
+            use_bias=False,
+            kernel_initializer=self.initial.glorot(),
+            name=f"{name}_label",
+        )(code)
+        return layers.Add(name=f"{name}_with_label")([x, shift[:, None, None]])
+
+    def _dense(self, x, filters, name, initializer=None, **kwargs):
+        initializer = initializer or self.initial.glorot()
+        return layers.Dense(filters, kernel_initializer=initializer, name=name, **kwargs)(x)
+
+    def _out(self, x, parameters, name):
+        x = layers.Activation("elu", name=f"{name}_activation")(x)
+        return self._dense(x, parameters, name, initializer="zeros", dtype="float32")
+
+
+class _Gated(_Builder):
+    """The streams of the gated PixelCNN."""
 
     def vertical(self, dilations, first_kernel):
         above = keras.Input((None, None, self.channels + 1), name="above")
@@ -126,32 +236,6 @@ class _Builder:
             h = layers.Add(name=f"horizontal_{i}_out")([h, residual])
         return keras.Model([left, *contexts], h, name="horizontal")
 
-    def head(self, levels, likelihood, hidden):
-        """A hidden layer; one for each channel where channels must be seen by those after them."""
-        features = keras.Input((None, None, self.width), name="features")
-        x = layers.Activation("elu", name="features_activation")(features)
-        if not likelihood.sees_channels or self.channels == 1:
-            parameters = likelihood.parameters(levels, self.channels)
-            x = self._dense(x, hidden, "hidden")
-            return keras.Model([features], self._out(x, parameters, "parameters"), name="head")
-        pixel = keras.Input((None, None, self.channels), name="pixel")
-        outputs = []
-        for channel in range(self.channels):
-            y = self._dense(x, hidden, f"hidden_{channel}")
-            if channel:
-                seen = self._dense(pixel[..., :channel], hidden, f"channels_before_{channel}")
-                y = layers.Add(name=f"hidden_and_channels_{channel}")([y, seen])
-            parameters = likelihood.parameters(levels, 1)
-            outputs.append(self._out(y, parameters, f"parameters_{channel}"))
-        x = layers.Concatenate(name="parameters", dtype="float32")(outputs)
-        return keras.Model([features, pixel], x, name="head")
-
-    def _causal(self, x, filters, direction, name, **kernel):
-        initializer = self.initial.glorot()
-        return CausalConv(
-            filters, direction, kernel_initializer=initializer, name=f"{name}_conv", **kernel
-        )(x)
-
     def _gated(self, x, name):
         value, gate = ops.split(x, 2, axis=-1)
         value = layers.Activation("tanh", name=f"{name}_value")(value)
@@ -159,21 +243,100 @@ class _Builder:
         x = layers.Multiply(name=f"{name}_gated")([value, gate])
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
-    def _with_label(self, x, code, name):
-        if code is None:
-            return x
-        shift = layers.Dense(
-            x.shape[-1],
-            use_bias=False,
-            kernel_initializer=self.initial.glorot(),
-            name=f"{name}_label",
-        )(code)
-        return layers.Add(name=f"{name}_with_label")([x, shift[:, None, None]])
 
-    def _dense(self, x, filters, name, initializer=None, **kwargs):
-        initializer = initializer or self.initial.glorot()
-        return layers.Dense(filters, kernel_initializer=initializer, name=name, **kwargs)(x)
+class _PlusPlus(_Builder):
+    """The streams of PixelCNN++."""
 
-    def _out(self, x, parameters, name):
-        x = layers.Activation("elu", name=f"{name}_activation")(x)
-        return self._dense(x, parameters, name, initializer="zeros", dtype="float32")
+    def vertical(self, first_kernel):
+        above = keras.Input((None, None, self.channels + 1), name="above")
+        label = inputs.label_input() if self.num_classes else None
+        code = None if label is None else inputs.one_hot(label, self.num_classes)
+        v = self._causal(
+            above, self.width, "down", "first", size=first_kernel // 2, across=first_kernel
+        )
+        contexts = self._down(v, code, 0)[1]
+        return keras.Model(above if label is None else [above, label], contexts, name="vertical")
+
+    def _down(self, v, code, level):
+        """The vertical stream from a level on: what it makes, and what it says block by block."""
+        contexts, skips = [], []
+
+        def block(v, name, seen=None):
+            v = self._block(v, "down", name, seen, code=code)
+            context = self._dense(_both_signs(v), self.width, f"{name}_context")
+            contexts.append(self._with_label(context, code, f"{name}_context"))
+            return v
+
+        for i in range(self.blocks):
+            v = block(v, f"vertical_{level}_{i}")
+            skips.append(v)
+        if level + 1 < self.resolutions:
+            squares = keras.Input((None, None, 4 * self.width), name="squares")
+            codes = [] if code is None else [keras.Input((self.num_classes,), name="code")]
+            low = self._dense(squares, self.width, f"vertical_{level}_halved")
+            low, told = self._down(low, codes[0] if codes else None, level + 1)
+            made = self._dense(low, 4 * self.width, f"vertical_{level}_doubled")
+            taken = [squares, *codes] if codes else squares
+            low = keras.Model(taken, [made, *told], name=f"vertical_{level + 1}")
+            layer = HalfResolution(low, "down", name=f"vertical_{level}_half")
+            v, *told = layer(v if code is None else [v, code])
+            contexts += told
+            for i in range(self.blocks):
+                v = block(v, f"vertical_{level}_up_{i}", skips.pop())
+        return v, contexts
+
+    def horizontal(self, first_kernel):
+        left = keras.Input((None, None, self.channels + 1), name="left")
+        contexts = self._contexts(0)
+        h = self._causal(left, self.width, "right", "first", size=first_kernel // 2)
+        h = self._right(h, list(contexts), 0)
+        return keras.Model([left, *contexts], h, name="horizontal")
+
+    def _contexts(self, level):
+        """Inputs for what the vertical stream says from a level on."""
+        count = self.blocks * (2 * (self.resolutions - level) - 1)
+        sides = (None, None, self.width)
+        return [keras.Input(sides, name=f"context_{level}_{i}") for i in range(count)]
+
+    def _right(self, h, contexts, level):
+        """The horizontal stream from a level on; takes its contexts off the list."""
+        skips = []
+        for i in range(self.blocks):
+            h = self._block(h, "right", f"horizontal_{level}_{i}", context=contexts.pop(0))
+            skips.append(h)
+        if level + 1 < self.resolutions:
+            pairs = keras.Input((None, None, 2 * self.width), name="pairs")
+            taken = self._contexts(level + 1)
+            low = self._dense(pairs, self.width, f"horizontal_{level}_halved")
+            low = self._right(low, list(taken), level + 1)
+            made = self._dense(low, 2 * self.width, f"horizontal_{level}_doubled")
+            low = keras.Model([pairs, *taken], made, name=f"horizontal_{level + 1}")
+            layer = HalfResolution(low, "right", name=f"horizontal_{level}_half")
+            h = layer([h, *contexts[: len(taken)]])
+            del contexts[: len(taken)]
+            for i in range(self.blocks):
+                name = f"horizontal_{level}_up_{i}"
+                h = self._block(h, "right", name, skips.pop(), contexts.pop(0))
+        return h
+
+    def _block(self, x, direction, name, seen=None, context=None, code=None):
+        kernel = {"size": 2, "across": 3} if direction == "down" else {"size": 2}
+        y = self._causal(_both_signs(x), self.width, direction, f"{name}_1", **kernel)
+        if seen is not None:
+            seen = self._dense(_both_signs(seen), self.width, f"{name}_seen")
+            y = layers.Add(name=f"{name}_with_seen")([y, seen])
+        if context is not None:
+            y = layers.Add(name=f"{name}_with_context")([y, context])
+        y = _both_signs(y)
+        if self.dropout:
+            y = Dropout(self.dropout, name=f"{name}_dropout")(y)
+        y = self._causal(y, 2 * self.width, direction, f"{name}_2", **kernel)
+        value, gate = ops.split(self._with_label(y, code, name), 2, axis=-1)
+        gate = layers.Activation("sigmoid", name=f"{name}_gate")(gate)
+        y = layers.Multiply(name=f"{name}_gated")([value, gate])
+        return layers.Add(name=f"{name}_out")([x, y])
+
+
+def _both_signs(x):
+    """elu([x, -x]), which loses nothing of x."""
+    return ops.elu(ops.concatenate([x, -x], axis=-1))
