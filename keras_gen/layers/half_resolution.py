@@ -59,7 +59,9 @@ class HalfResolution(keras.layers.Layer):
     def _made(self, x, others, training):
         """What the network makes of whole pairs, at the resolution of x."""
         x = self._folded(x)
-        made, *told = tf.nest.flatten(self.network([x, *others] if others else x, training=training))
+        made, *told = tf.nest.flatten(
+            self.network([x, *others] if others else x, training=training)
+        )
         repeats = [1, 1, 1, 2 * self.rows]
         return [self._unfolded(made), *(self._unfolded(tf.tile(part, repeats)) for part in told)]
 

@@ -265,6 +265,14 @@ def frame_predictor(image_shape, num_classes, **kwargs):
     return models.FramePredictor(image_shape, num_classes, 2, 3, network, **kwargs)
 
 
+def pixelcnn_plus_plus(image_shape, num_classes, **kwargs):
+    levels, likelihood = 4, losses.LogisticMixture(components=2)
+    network = networks.pixelcnn.plus_plus(
+        image_shape, levels, num_classes, likelihood, width=8, blocks=1, first_kernel=5
+    )
+    return models.PixelCNN(image_shape, num_classes, levels, network, likelihood, ema=0.9, **kwargs)
+
+
 def autoencoder(image_shape, num_classes, **kwargs):
     own = {"hidden": (32,), "num_classes": num_classes}
     return models.Autoencoder(
@@ -425,6 +433,13 @@ CASES = [
         request=pictures,
         outputs=translated,
         step="translate_step",
+    ),
+    Case(
+        "pixelcnn-plus_plus",
+        pixelcnn_plus_plus,
+        labelled=False,
+        learning_rate=1e-2,
+        progress=pixel_distance,
     ),
     # Every loss with both networks, once with labels and once without.
     gan("mlp-minimax", mlp_gan, labelled=False, loss="minimax"),

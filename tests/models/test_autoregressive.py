@@ -18,6 +18,24 @@ def pixelcnn(shape=GREY, num_classes=None, levels=4, likelihood="categorical", *
     network = kg.networks.pixelcnn.gated(
         shape, levels, num_classes, likelihood, width=16, blocks=2, first_kernel=3, dilations=(1, 2)
     )
+    return lively(shape, num_classes, levels, network, likelihood, **kwargs)
+
+
+def plus_plus(shape, num_classes=None, levels=4, likelihood="logistic_mixture", resolutions=2):
+    network = kg.networks.pixelcnn.plus_plus(
+        shape,
+        levels,
+        num_classes,
+        likelihood,
+        width=8,
+        blocks=1,
+        resolutions=resolutions,
+        first_kernel=3,
+    )
+    return lively(shape, num_classes, levels, network, likelihood)
+
+
+def lively(shape, num_classes, levels, network, likelihood, **kwargs):
     model = kg.models.PixelCNN(shape, num_classes, levels, network, likelihood, **kwargs)
     random = np.random.default_rng(0)
     for average, weight in model.averages.pairs:
@@ -44,6 +62,14 @@ def pictures_of(model, n, seed=0):
 
 
 # Likelihood
+
+
+def test_probabilities_sum_to_one_at_several_resolutions():
+    model = plus_plus((3, 3, 1), levels=2)
+    every = np.array(list(itertools.product((0, 255), repeat=9)), np.uint8).reshape(-1, 3, 3, 1)
+    nats = model.log_prob(every)["log_prob"]
+    assert nats.std() > 0.1
+    np.testing.assert_allclose(np.exp(nats.astype(np.float64)).sum(), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +183,17 @@ def test_cached_sampling_draws_the_images_of_the_naive_loop(shape, num_classes, 
     model = pixelcnn(shape, num_classes, levels, likelihood)
     cached = model.generate(66, seed=2)
     assert len(np.unique(cached)) > levels // 4
+    np.testing.assert_array_equal(cached, model.generate(66, seed=2, cached=False))
+
+
+@pytest.mark.parametrize(
+    "shape, num_classes, likelihood, resolutions",
+    [((6, 7, 1), 3, "categorical", 2), ((7, 6, 3), None, "logistic_mixture", 3)],
+)
+def test_cached_sampling_at_several_resolutions(shape, num_classes, likelihood, resolutions):
+    model = plus_plus(shape, num_classes, 4, likelihood, resolutions)
+    cached = model.generate(66, seed=2)
+    assert len(np.unique(cached)) == 4
     np.testing.assert_array_equal(cached, model.generate(66, seed=2, cached=False))
 
 

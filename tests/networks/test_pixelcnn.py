@@ -1,4 +1,6 @@
-"""The gated PixelCNN: what each output is a function of."""
+"""The networks of PixelCNN: what each output is a function of."""
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,11 +16,15 @@ def lively(network):
     return network
 
 
-def influence(shape, likelihood, row, column, outputs=slice(None), **kwargs):
+@cache
+def built(kind, shape, likelihood, **kwargs):
+    make = getattr(networks.pixelcnn, kind)
+    return lively(make(shape, 4, None, likelihood, **{"width": 8, "blocks": 2, **kwargs}))
+
+
+def influence(shape, likelihood, row, column, outputs=slice(None), kind="gated", **kwargs):
     """Which numbers of the image move the outputs of a pixel, bool [h, w, c]."""
-    network = lively(
-        networks.pixelcnn.gated(shape, 4, None, likelihood, **{"width": 8, "blocks": 2, **kwargs})
-    )
+    network = built(kind, shape, likelihood, **kwargs)
     x = tf.random.stateless_uniform([1, *shape], [0, 1], -1, 1)
     moved = np.zeros(shape, bool)
     weights = tf.random.stateless_normal([network.output_shape[-1]], [2, 3])
@@ -49,6 +55,29 @@ def test_a_pixel_is_told_of_all_earlier_pixels_and_of_no_others(shape, likelihoo
         np.testing.assert_array_equal(seen[before & near].all(-1), True)
 
 
+@pytest.mark.parametrize("shape", [(8, 12, 1), (9, 7, 3)])
+def test_no_later_pixel_is_seen_at_any_resolution(shape):
+    """At each place of a square of the lowest resolution, also at the edges."""
+    own = {"kind": "plus_plus", "blocks": 1, "resolutions": 3, "first_kernel": 3}
+    rows, columns = np.indices(shape[:2])
+    for row, column in ((4, 4), (5, 5), (6, 3), (7, 6), (0, 5), (3, 0), (shape[0] - 1, 6)):
+        seen = influence(shape, "logistic_mixture", row, column, **own)
+        before = earlier(shape, row, column)
+        near = (row - rows <= 2) & (abs(columns - column) <= 2)
+        assert not seen[~before].any()
+        np.testing.assert_array_equal(seen[before & near].all(-1), True)
+
+
+def test_lower_resolutions_see_further():
+    def places(resolutions):
+        own = {"kind": "plus_plus", "blocks": 1, "first_kernel": 3, "resolutions": resolutions}
+        seen = influence((16, 16, 1), "categorical", 15, 15, **own)[..., 0]
+        return 15 - seen.any(1).argmax(), 15 - seen[15].argmax()
+
+    rows, columns = zip(*(places(resolutions) for resolutions in (1, 2, 3)))
+    assert rows[0] < rows[1] < rows[2] and columns[0] < columns[1] < columns[2]
+
+
 def test_dilations_see_further():
     def rows_above(**kwargs):
         return influence((16, 5, 1), "categorical", 15, 2, first_kernel=3, **kwargs).any((1, 2))
@@ -71,10 +100,11 @@ def test_a_channel_is_told_of_the_channels_before_it(channel):
 
 
 def test_labels_move_every_pixel():
-    network = lively(networks.pixelcnn.gated((4, 5, 1), 3, 10, width=8, blocks=2))
-    image = tf.zeros([2, 4, 5, 1])
-    first, second = network([image, tf.constant([1, 7])])
-    assert (first != second).numpy().any(-1).all()
+    for make in (networks.pixelcnn.gated, networks.pixelcnn.plus_plus):
+        network = lively(make((4, 5, 1), 3, 10, width=8, blocks=2))
+        image = tf.zeros([2, 4, 5, 1])
+        first, second = network([image, tf.constant([1, 7])])
+        assert (first != second).numpy().any(-1).all()
 
 
 def test_the_seed_decides_the_weights_alone():
@@ -98,3 +128,10 @@ def test_the_default_is_not_larger_than_the_keras_example():
 def test_kernels_without_a_middle_are_refused(kernels):
     with pytest.raises(ValueError, match="Kernels must be odd, and the first at least 3"):
         networks.pixelcnn.gated((4, 4, 1), **kernels)
+
+
+def test_wrong_numbers_are_named():
+    with pytest.raises(ValueError, match="Received: resolutions=0"):
+        networks.pixelcnn.plus_plus((4, 4, 1), resolutions=0)
+    with pytest.raises(ValueError, match="Received: first_kernel=4"):
+        networks.pixelcnn.plus_plus((4, 4, 1), first_kernel=4)
