@@ -13,7 +13,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 
 demo: $(VENV)/.installed
 	rm -rf runs/demo
-	$(PY) training/gan.py --data digits --steps-per-epoch 250 --epochs 12 --batch-size 64 \
+	$(PY) training/gan.py --data digits --network dcgan --steps-per-epoch 250 --epochs 12 --batch-size 64 \
 	    --loss relativistic --r1 1 --r2 1 --dropout 0 --run-dir runs/demo --export-dir saved_models/digits --gif
 	$(PY) training/sample.py saved_models/digits --output runs/demo/served.png
 	@echo "Look at runs/demo/served.png, and at tensorboard --logdir runs/demo"

@@ -126,7 +126,7 @@ def plain_fit(images, **kwargs):
 
 def library_fit(images, precision="float32", **compile_arguments):
     keras.config.set_dtype_policy(precision)
-    model = kg.models.GAN(SHAPE)
+    model = kg.models.GAN(SHAPE, recipe="dcgan")
     model.compile(**compile_arguments)
     keras.config.set_dtype_policy("float32")
     return lambda: model.fit(images, verbose=0)

@@ -215,6 +215,7 @@ def gan(real, args):
         loss=args.loss,
         penalties=penalties or None,
         seed=seed,
+        recipe="dcgan",
     )
     model.compile(
         keras.optimizers.Adam(args.learning_rate, 0.5),

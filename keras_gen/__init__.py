@@ -16,6 +16,7 @@ from keras_gen.startup import quiet_command_line
 with quiet_command_line():
     from keras_gen import (
         callbacks,
+        control,
         data,
         diffusion,
         images,
@@ -24,6 +25,7 @@ with quiet_command_line():
         metrics,
         models,
         networks,
+        optimizers,
         randomness,
         schedules,
     )

@@ -27,6 +27,7 @@ def model(tmp_path_factory):
         10,
         generator=kg.networks.mlp.generator(shape, 4, hidden=[8], num_classes=10),
         discriminator=kg.networks.mlp.discriminator(shape, hidden=[8], num_classes=10),
+        recipe="gan",
     )
     gan.compile()
     gan.save(folder / "m.keras")

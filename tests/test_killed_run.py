@@ -38,6 +38,7 @@ model = kg.models.GAN(
     classes,
     generator=kg.networks.dcgan.generator(shape, 8, seed=1, **arguments),
     discriminator=kg.networks.dcgan.discriminator(shape, seed=2, dropout=0.3, **arguments),
+    recipe="dcgan",
 )
 model.compile(
     keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 160)),

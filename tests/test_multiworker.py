@@ -54,6 +54,7 @@ with strategy.scope():
         10,
         generator=kg.networks.mlp.generator(shape, 4, (16,), 10),
         discriminator=kg.networks.mlp.discriminator(shape, (16,), 10, seed=1),
+        recipe="gan",
     )
     model.compile()
 tell = keras.callbacks.LambdaCallback(
@@ -257,6 +258,7 @@ def test_callbacks_on_two_replicas(tmp_path, two_replicas):
             (8, 8, 1),
             generator=mlp.generator((8, 8, 1), 4, (8,)),
             discriminator=mlp.discriminator((8, 8, 1), (8,)),
+            recipe="gan",
         )
         model.compile()
     callbacks = [

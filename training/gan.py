@@ -1,12 +1,15 @@
-"""Trains a GAN: `python training/gan.py --data mnist --network dcgan`.
+"""Trains a GAN: `python training/gan.py --data mnist`.
 
-Running the same command again continues where it stopped.
+The default is R3GAN; `--network dcgan` and `--network mlp` are the older ones. Settings that are
+not given are those of the network's recipe. Running the same command again continues where it
+stopped.
 """
 
 import common
-import keras
 
 import keras_gen as kg
+
+RECIPES = {"resnet": "r3gan", "dcgan": "dcgan", "mlp": "gan"}
 
 
 def arguments():
@@ -14,10 +17,14 @@ def arguments():
     common.add_data(parser)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=("mlp", "dcgan"), default="dcgan")
-    model.add_argument("--latent-dim", type=int, default=100)
+    model.add_argument("--network", choices=tuple(RECIPES), default="resnet")
+    model.add_argument("--latent-dim", type=int, help="None: 64, of resnet; else 100")
     model.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="mlp: layers")
-    model.add_argument("--width", type=int, default=64, help="dcgan: channels")
+    model.add_argument("--width", type=int, default=64, help="dcgan, resnet: channels")
+    model.add_argument("--blocks", type=int, default=1, help="resnet: at each level")
+    model.add_argument("--attention", type=int, nargs="*", default=[], help="resnet: sides, pixels")
+    model.add_argument("--normalization", choices=("spectral", "equalized"), help="resnet: kernels")
+    model.add_argument("--minibatch-std", type=int, default=0, help="resnet: images in a group")
     model.add_argument("--kernel-size", type=int, default=5, help="dcgan")
     model.add_argument("--dropout", type=float, default=0.3, help="dcgan: discriminator's")
     model.add_argument(
@@ -25,30 +32,45 @@ def arguments():
     )
 
     loss = parser.add_argument_group("loss")
-    loss.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="non_saturating")
-    loss.add_argument("--r1", type=float, default=0.0, help="weight of the R1 penalty")
-    loss.add_argument("--r2", type=float, default=0.0, help="weight of the R2 penalty")
+    loss.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, help="None: the recipe's")
+    loss.add_argument("--r1", type=float, help="weight of the R1 penalty")
+    loss.add_argument("--r2", type=float, help="weight of the R2 penalty")
     loss.add_argument("--gradient-penalty", type=float, help="WGAN-GP's weight; None: the loss's")
     loss.add_argument("--discriminator-steps", type=int, default=1)
+    loss.add_argument("--augmentation", choices=kg.data.augmentation.AUGMENTATIONS)
+    loss.add_argument("--weight-clip", type=float, help="bound of the discriminator's weights")
+    loss.add_argument("--history", type=int, default=0, help="earlier fakes kept")
 
-    training = common.add_training(parser)
+    training = common.add_training(parser, batch_size=None, ema=None)
     training.add_argument("--discriminator-learning-rate", type=float, help="if another")
-    training.add_argument("--beta-1", type=float, default=0.5)
-    training.add_argument("--beta-2", type=float, default=0.999)
+    training.add_argument("--beta-1", type=float, help="None: 0 of resnet, else 0.5")
+    training.add_argument("--beta-2", type=float, help="None: 0.9 to 0.99 of resnet, else 0.999")
+    training.add_argument("--burn-in", type=int, help="images of the schedules; None: all")
     common.add_output(parser, "runs/gan")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.batch_size = args.batch_size or (64 if args.network == "resnet" else 128)
+    return args
+
+
+def networks(args, shape, num_classes):
+    module = getattr(kg.networks, args.network)
+    shared, own = {"num_classes": num_classes}, {}
+    if args.network == "mlp":
+        shared["hidden"] = args.hidden
+    elif args.network == "dcgan":
+        shared |= {"width": args.width, "kernel_size": args.kernel_size}
+        own = {"dropout": args.dropout, "batch_normalization": args.batch_normalization}
+    else:
+        shared |= {"width": args.width, "blocks": args.blocks, "attention": args.attention}
+        own = {"normalization": args.normalization, "minibatch_std": args.minibatch_std}
+    latent_dim = args.latent_dim or (64 if args.network == "resnet" else 100)
+    return (
+        module.generator(shape, latent_dim, seed=2 * args.seed, **shared),
+        module.discriminator(shape, seed=2 * args.seed + 1, **shared, **own),
+    )
 
 
 def build(args, source, num_classes, steps):
-    if args.network == "mlp":
-        shared = {"hidden": args.hidden}
-        generator, discriminator = kg.networks.mlp.generator, kg.networks.mlp.discriminator
-        own = {}
-    else:
-        shared = {"width": args.width, "kernel_size": args.kernel_size}
-        generator, discriminator = kg.networks.dcgan.generator, kg.networks.dcgan.discriminator
-        own = {"dropout": args.dropout, "batch_normalization": args.batch_normalization}
-    shared |= {"num_classes": num_classes}
     shape = source.image_shape
     weights = (
         (kg.losses.R1, args.r1),
@@ -56,20 +78,38 @@ def build(args, source, num_classes, steps):
         (kg.losses.GradientPenalty, args.gradient_penalty),
     )
     penalties = [penalty(weight) for penalty, weight in weights if weight]
+    given = any(weight is not None for _, weight in weights)
+    burn_in = args.burn_in or steps * args.batch_size
     model = kg.models.GAN(
         shape,
         num_classes,
-        generator=generator(shape, args.latent_dim, seed=2 * args.seed, **shared),
-        discriminator=discriminator(shape, seed=2 * args.seed + 1, **shared, **own),
+        *networks(args, shape, num_classes),
         loss=args.loss,
-        penalties=penalties if penalties or args.gradient_penalty == 0 else None,
+        penalties=penalties if given else None,
         discriminator_steps=args.discriminator_steps,
+        recipe=RECIPES[args.network],
+        burn_in=burn_in,
+        augmentation=args.augmentation,
+        weight_clip=args.weight_clip,
+        history=args.history,
         seed=args.seed,
         ema=args.ema,
     )
 
     def adam(learning_rate):
-        return keras.optimizers.Adam(learning_rate, args.beta_1, args.beta_2)
+        if args.network == "resnet":
+            beta_1, beta_2 = 0.0, kg.schedules.CosineSchedule(0.9, 0.99, burn_in)
+        else:
+            beta_1, beta_2 = 0.5, 0.999
+        factor = (
+            kg.schedules.CosineSchedule(1.0, 0.25, burn_in) if args.network == "resnet" else 1.0
+        )
+        return kg.optimizers.ScheduledAdam(
+            learning_rate,
+            beta_1 if args.beta_1 is None else args.beta_1,
+            beta_2 if args.beta_2 is None else args.beta_2,
+            factor,
+        )
 
     model.compile(
         adam(args.learning_rate),
@@ -79,5 +119,9 @@ def build(args, source, num_classes, steps):
     return model
 
 
+def diagnosis(source):
+    return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
+
+
 if __name__ == "__main__":
-    common.train(arguments(), build)
+    common.train(arguments(), build, diagnosis)

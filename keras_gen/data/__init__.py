@@ -1,5 +1,6 @@
 """Sources of images: built-in digits, TFDS sets, folders, `.npz` files, arrays, moving digits."""
 
+from keras_gen.data import augmentation
 from keras_gen.data.epochs import Epochs, epochs_of
 from keras_gen.data.load import load
 from keras_gen.data.moving_digits import MovingDigits, moving_digits
@@ -11,6 +12,7 @@ __all__ = [
     "MovingDigits",
     "Pairs",
     "Source",
+    "augmentation",
     "epochs_of",
     "load",
     "masked",

@@ -1,7 +1,13 @@
-"""Layers that Keras lacks, or has but for stateless randomness or speed."""
+"""Layers that Keras lacks, or has but for stateless randomness, gradients or speed."""
 
 from keras_gen.layers.causal_conv import CausalConv, Shift
 from keras_gen.layers.dropout import Dropout
 from keras_gen.layers.embeddings import TimeEmbedding
+from keras_gen.layers.equalized import EqualizedLearningRate
 from keras_gen.layers.group_norm import GroupNorm
+from keras_gen.layers.history_buffer import HistoryBuffer
+from keras_gen.layers.minibatch_std import MinibatchStd
+from keras_gen.layers.resampled_conv import ResampledConv
+from keras_gen.layers.self_attention import SelfAttention
 from keras_gen.layers.shared_channels import SharedChannels
+from keras_gen.layers.spectral_normalization import SpectralNormalization

@@ -11,6 +11,7 @@ from keras_gen.losses.adversarial import (
     Wasserstein,
     get_adversarial_loss,
 )
+from keras_gen.losses.codes import Codes
 from keras_gen.losses.levels import BIN, bits_per_dimension
 from keras_gen.losses.likelihoods import (
     LIKELIHOODS,
@@ -20,7 +21,7 @@ from keras_gen.losses.likelihoods import (
     Likelihood,
     get_likelihood,
 )
-from keras_gen.losses.penalties import R1, R2, GradientPenalty, Penalty
+from keras_gen.losses.penalties import R1, R2, GradientPenalty, Judged, Penalty
 from keras_gen.losses.pixel_likelihoods import (
     PIXEL_LIKELIHOODS,
     Categorical,

@@ -26,19 +26,45 @@ class AdversarialLoss(Strategy):
         """Loss of the generator, [batch]; `real` is given where `pairs_real` is set."""
         raise NotImplementedError
 
+    def margins(self, real, fake):
+        """How far the discriminator is from being wrong, for real and for generated images.
+
+        Returns:
+            two float32 [batch], positive where it takes an image for what it is.
+        """
+        return real, -fake
+
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Minimax(AdversarialLoss):
     """Goodfellow et al. 2014, eq. 1: both players share one value function.
 
     D minimizes -log s(real) - log(1 - s(fake)), G minimizes log(1 - s(fake)), s the sigmoid.
+
+    Args:
+        real_target: probability in (0.5, 1] that D is to give real images; below 1 it is one-sided
+            label smoothing (Salimans et al. 2016, section 3.4, 0.9).
+
+    Raises:
+        ValueError: when it is out of range.
     """
 
+    def __init__(self, real_target=1.0):
+        if not 0.5 < real_target <= 1:
+            raise ValueError(
+                f"`real_target` must lie in (0.5, 1]. Received: real_target={real_target!r}"
+            )
+        self.real_target = real_target
+
     def discriminator(self, real, fake):
-        return tf.nn.softplus(-real) + tf.nn.softplus(fake)
+        # cross-entropy with the target t: t softplus(-x) + (1 - t) softplus(x)
+        return tf.nn.softplus(-real) + (1 - self.real_target) * real + tf.nn.softplus(fake)
 
     def generator(self, fake, real=None):
         return -tf.nn.softplus(fake)
+
+    def get_config(self):
+        return {"real_target": self.real_target}
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -70,6 +96,9 @@ class LeastSquares(AdversarialLoss):
     def get_config(self):
         return {"scale": self.scale}
 
+    def margins(self, real, fake):
+        return real - 0.5, 0.5 - fake
+
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Hinge(AdversarialLoss):
@@ -100,6 +129,9 @@ class Wasserstein(AdversarialLoss):
     def generator(self, fake, real=None):
         return -fake
 
+    def margins(self, real, fake):
+        return real - fake, real - fake  # only differences of logits count
+
     def get_config(self):
         return {"drift": self.drift}
 
@@ -118,6 +150,9 @@ class Relativistic(AdversarialLoss):
 
     def generator(self, fake, real=None):
         return tf.nn.softplus(real - fake)
+
+    def margins(self, real, fake):
+        return real - fake, real - fake
 
 
 ADVERSARIAL_LOSSES = {

@@ -24,16 +24,19 @@ class WeightAverages:
         self.pairs += zip(copy.weights, network.weights)
         return copy
 
-    def update(self, step, every=1):
+    def update(self, step, every=1, decay=None):
         """Moves the averages after training step `step` (1 is the first); graph operations.
 
         Args:
             step: int64 scalar tensor.
             every: the weights change in every so-manieth step, as where gradients are accumulated;
                 in other steps the averages stay.
+            decay: float32 scalar tensor, of this change; None: the usual one.
         """
         changes = tf.cast(step // every, tf.float32)
-        share = 1 - tf.minimum(self.decay, (1 + changes) / (10 + changes))
+        if decay is None:
+            decay = tf.minimum(self.decay, (1 + changes) / (10 + changes))
+        share = 1 - decay
         share = tf.where(step % every == 0, share, 0.0)
         for average, weight in self.pairs:
             if tf.as_dtype(weight.dtype).is_floating:

@@ -317,12 +317,17 @@ class GenerativeModel(keras.Model):
         # Keras sums the gradients of the replicas, so that each gives its share of the mean.
         return optimizer.scale_loss(loss / self.distribute_strategy.num_replicas_in_sync)
 
-    def finish_step(self):
-        """Counts the training step and moves the weight averages."""
+    def finish_step(self, decay_of=None):
+        """Counts the training step and moves the weight averages.
+
+        Args:
+            decay_of: function of the steps between two changes of the weights (1, unless gradients
+                are accumulated) -> decay of the averages, float32 scalar; None: that of `ema`.
+        """
         self.step.assign_add(1)
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         every = optimizer.gradient_accumulation_steps or 1
-        self.averages.update(self.step.value, every)
+        self.averages.update(self.step.value, every, decay_of and decay_of(every))
 
     def report(self, terms):
         """Tracks the loss terms and returns their means over the epoch so far.

@@ -1,16 +1,36 @@
 """Generative adversarial networks (Goodfellow et al. 2014), unconditional and class-conditional."""
 
+import math
+from typing import NamedTuple
+
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_gen import losses, networks, randomness
-from keras_gen.models.base import GenerativeModel
+from keras_gen import export as saved_model
+from keras_gen import images as pictures_of
+from keras_gen import losses, randomness
+from keras_gen.data.augmentation import get_augmentation
+from keras_gen.layers import HistoryBuffer
+from keras_gen.models.base import GenerativeModel, in_batches, specs_of
+from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
+from keras_gen.schedules import value_at
+
+
+class Fakes(NamedTuple):
+    """Generated images, what they were made of, and the classes they are to be of."""
+
+    images: tf.Tensor  # float32 [batch, h, w, c] in [-1, 1]
+    labels: tf.Tensor | None  # int32 [batch]
+    latents: tf.Tensor | None  # float32 [batch, latent_dim]
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GAN(GenerativeModel):
     """A generator and a discriminator, trained against one another.
+
+    With no further argument it is R3GAN (Huang et al. 2024). `recipe="dcgan"` is the DCGAN.
 
     Example:
 
@@ -18,7 +38,7 @@ class GAN(GenerativeModel):
     source = kg.data.load("mnist")
     model = kg.models.GAN(source.image_shape, num_classes=source.num_classes)
     model.compile()
-    model.fit(source.batches(128), epochs=20)
+    model.fit(source.batches(64), epochs=20)
     images = model.generate(16, labels=3, seed=0)
     ```
 
@@ -26,19 +46,37 @@ class GAN(GenerativeModel):
         image_shape: (height, width, channels).
         num_classes: number of classes; None for a model without labels.
         generator: Functional model: latent [batch, d] (and label int32 [batch] with classes) ->
-            images float32 [batch, h, w, c] in [-1, 1]. None: `networks.dcgan.generator`.
-        discriminator: Functional model: images (and label) -> logits float32 [batch, 1]. None:
-            `networks.dcgan.discriminator`.
+            images float32 [batch, h, w, c] in [-1, 1]. None: the recipe's.
+        discriminator: Functional model: images (and label) -> logits float32 [batch, 1], or a list
+            that begins with them, see `networks.resnet.discriminator`. None: the recipe's.
         loss: name of an adversarial loss ("minimax", "non_saturating", "least_squares", "hinge",
-            "wasserstein", "relativistic") or a `keras_gen.losses.AdversarialLoss`.
-        penalties: list of `keras_gen.losses.Penalty` on the discriminator. None: WGAN-GP's for
-            the Wasserstein loss (which needs one), else none.
+            "wasserstein", "relativistic") or a `keras_gen.losses.AdversarialLoss`. None: the
+            recipe's.
+        penalties: list of `keras_gen.losses.Penalty` on the discriminator. None: the recipe's; for
+            the Wasserstein loss WGAN-GP's.
         discriminator_steps: updates of the discriminator for each update of the generator, on the
-            same real images with fresh noise.
+            same real images with fresh noise. None: the recipe's.
+        recipe: name of what is used where nothing else is said: "r3gan", "sngan", "dcgan", or
+            "gan", of dense layers.
+        burn_in: int, images after which the schedules of the recipe reach their final values.
+        half_life: of the weight average, images: a number or a schedule, in place of `ema`. None:
+            the recipe's, unless `ema` is given.
+        classification_weight: weight of an auxiliary classifier (ACGAN, Odena et al. 2017), which
+            the discriminator then has in place of taking labels. None: there is none.
+        codes: `keras_gen.losses.Codes`, the last numbers of the latent, which the discriminator
+            predicts (InfoGAN); `generate` takes them. None: there are none.
+        augmentation: what the discriminator sees images through: "diff_augment", "ada" or a
+            `keras_gen.data.augmentation.Augmentation`; penalties are on images as they are. None:
+            nothing.
+        weight_clip: bound of the discriminator's weights after each of its updates (Arjovsky et al.
+            2017, 0.01; then give `penalties=[]`). None: there is none.
+        history: int, earlier fakes kept, half of which the discriminator sees in place of new ones
+            (Shrivastava et al. 2017). 0: none.
         seed, ema: as in `GenerativeModel`.
 
     Raises:
-        ValueError: when the networks do not fit the image shape, the classes or one another.
+        ValueError: when the networks do not fit the image shape, the classes or one another, or an
+            argument is unknown.
     """
 
     def __init__(
@@ -47,41 +85,95 @@ class GAN(GenerativeModel):
         num_classes=None,
         generator=None,
         discriminator=None,
-        loss="non_saturating",
+        loss=None,
         penalties=None,
-        discriminator_steps=1,
+        discriminator_steps=None,
+        recipe="r3gan",
+        burn_in=200_000,
+        half_life=None,
+        classification_weight=None,
+        codes=None,
+        augmentation=None,
+        weight_clip=None,
+        history=0,
+        ema=None,
         **kwargs,
     ):
-        super().__init__(image_shape, num_classes, **kwargs)
-        self.loss_function = losses.get_adversarial_loss(loss)
-        if penalties is None:
-            wasserstein = isinstance(self.loss_function, losses.Wasserstein)
-            penalties = [losses.GradientPenalty()] if wasserstein else []
+        super().__init__(image_shape, num_classes, ema=0.999 if ema is None else ema, **kwargs)
+        if recipe not in RECIPES:
+            raise ValueError(
+                f"`recipe` must be one of {sorted(RECIPES)}. Received: recipe={recipe!r}"
+            )
+        self.recipe, self.burn_in, defaults = recipe, burn_in, RECIPES[recipe]
+        self.loss_function = losses.get_adversarial_loss(loss or defaults.loss)
+        if penalties is None and isinstance(self.loss_function, losses.Wasserstein):
+            penalties = [losses.GradientPenalty()]
+        elif penalties is None:
+            penalties = defaults.penalties(self.image_shape, burn_in)
         self.penalties = list(penalties)
+        if discriminator_steps is None:
+            discriminator_steps = defaults.discriminator_steps
         if discriminator_steps < 1:
             raise ValueError(
                 "`discriminator_steps` must be at least 1. "
                 f"Received: discriminator_steps={discriminator_steps!r}"
             )
         self.discriminator_steps = int(discriminator_steps)
+        if half_life is None and ema is None:
+            half_life = defaults.half_life(burn_in)
+        self.half_life, self.weight_clip = half_life, weight_clip
+        self.classification_weight, self.codes = classification_weight, codes
+        self.augmentation = get_augmentation(augmentation)
+
         if generator is None:
-            generator = networks.dcgan.generator(
-                self.image_shape, num_classes=self.num_classes, seed=2 * self.seed
+            generator = defaults.generator(
+                self.image_shape,
+                defaults.latent_dim + (codes.dim if codes else 0),
+                num_classes=self.num_classes,
+                seed=2 * self.seed,
             )
         if discriminator is None:
-            discriminator = networks.dcgan.discriminator(
-                self.image_shape, num_classes=self.num_classes, seed=2 * self.seed + 1
+            outputs = {}
+            if classification_weight is not None:
+                outputs["classifier"] = True
+            if codes:
+                outputs["code_parameters"] = codes.dim
+            discriminator = defaults.discriminator(
+                self.image_shape, num_classes=self.num_classes, seed=2 * self.seed + 1, **outputs
             )
         self._check_networks(generator, discriminator)
         self.generator = generator
         self.discriminator = discriminator
         self.averaged_generator = self.averages.follow(generator)
         self.latent_dim = generator.inputs[0].shape[-1]
+        self.history_buffer = HistoryBuffer(self.image_shape, history) if history else None
+        self.images_seen = self._counter("images_seen", "int64")
+        self.augmentation_probability = self._counter("augmentation_probability", "float32")
         self.built = True
 
+    def _counter(self, name, dtype):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
     def _check_networks(self, generator, discriminator):
-        takes = 2 if self.num_classes else 1
-        for name, network in (("generator", generator), ("discriminator", discriminator)):
+        classifies = self.classification_weight is not None
+        if classifies and not self.num_classes:
+            raise ValueError(
+                "An auxiliary classifier needs classes. Received: num_classes=None, "
+                f"classification_weight={self.classification_weight!r}"
+            )
+        labelled = {"generator": self.num_classes, "discriminator": self.num_classes}
+        if classifies:
+            labelled["discriminator"] = None
+        networks = {"generator": generator, "discriminator": discriminator}
+        for name, network in networks.items():
+            takes = 2 if labelled[name] else 1
             if len(network.inputs) != takes:
                 expected = "two inputs, with the label second" if takes == 2 else "one input"
                 raise ValueError(
@@ -94,6 +186,15 @@ class GAN(GenerativeModel):
                 f"The generator must make, and the discriminator take, images {self.image_shape}. "
                 f"Received: a generator of {made}, a discriminator of {judged}"
             )
+        expected = [1]
+        expected += [self.num_classes] if classifies else []
+        expected += [self.codes.dim] if self.codes else []
+        found = [output.shape[-1] for output in discriminator.outputs]
+        if found != expected:
+            raise ValueError(
+                f"The discriminator must have outputs of lengths {expected}: a logit, class logits "
+                f"where it classifies, parameters of the codes. Received: {found}"
+            )
 
     def get_config(self):
         return {
@@ -103,6 +204,14 @@ class GAN(GenerativeModel):
             "loss": keras.saving.serialize_keras_object(self.loss_function),
             "penalties": [keras.saving.serialize_keras_object(p) for p in self.penalties],
             "discriminator_steps": self.discriminator_steps,
+            "recipe": self.recipe,
+            "burn_in": self.burn_in,
+            "half_life": _serialized(self.half_life),
+            "classification_weight": self.classification_weight,
+            "codes": _serialized(self.codes),
+            "augmentation": _serialized(self.augmentation),
+            "weight_clip": self.weight_clip,
+            "history": self.history_buffer.size if self.history_buffer else 0,
         }
 
     @property
@@ -116,8 +225,9 @@ class GAN(GenerativeModel):
         """Sets the optimizers.
 
         Args:
-            optimizer: the generator's. None: Adam, rate 2e-4, beta_1 0.5 (Radford et al. 2016).
-            discriminator_optimizer: the discriminator's. None: the same settings as that default.
+            optimizer: the generator's. None: the recipe's.
+            discriminator_optimizer: the discriminator's. None: the recipe's; with another learning
+                rate it is the two time-scale rule (Heusel et al. 2017).
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
                 `GenerativeModel.compile`.
         """
@@ -126,72 +236,128 @@ class GAN(GenerativeModel):
                 "Each network needs an optimizer of its own, because an optimizer keeps state for "
                 f"each weight. Received: the same object twice, {optimizer!r}"
             )
+        default = RECIPES[self.recipe].optimizer
         self.discriminator_optimizer = self._built_optimizer(
-            discriminator_optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5),
-            self.discriminator.trainable_variables,
+            discriminator_optimizer or default(self.burn_in), self.discriminator.trainable_variables
         )
         super().compile(
             self._built_optimizer(
-                optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5),
-                self.generator.trainable_variables,
+                optimizer or default(self.burn_in), self.generator.trainable_variables
             ),
             **kwargs,
         )
 
     @property
     def loss_names(self):
-        penalties = [penalty.name for penalty in self.penalties]
-        return ["loss", "generator_loss", "discriminator_loss", *penalties]
+        names = ["loss", "generator_loss", "discriminator_loss", *(p.name for p in self.penalties)]
+        if self.classification_weight is not None:
+            names += ["generator_classification_loss", "discriminator_classification_loss"]
+        if self.codes:
+            names += [f"generator_{self.codes.name}", f"discriminator_{self.codes.name}"]
+        if self.augmentation and self.augmentation.adapts:
+            names.append("augmentation_probability")
+        return names
 
     # Training
 
     def latents(self, batch, key):
-        """Standard normal latents, float32 [batch, latent_dim]."""
-        return randomness.normal([batch, self.latent_dim], randomness.key(key, "latent"))
+        """Standard normal latents, and codes where there are some, float32 [batch, latent_dim]."""
+        size = self.latent_dim - (self.codes.dim if self.codes else 0)
+        noise = randomness.normal([batch, size], randomness.key(key, "latent"))
+        if not self.codes:
+            return noise
+        uniforms = randomness.uniform([batch, self.codes.draws], randomness.key(key, "codes"))
+        return tf.concat([noise, self.codes.codes(uniforms)], 1)
 
     def fakes(self, labels, batch, key, training=True):
-        """Generated images float32 [batch, h, w, c], of the weights being trained."""
+        """`Fakes` of the weights being trained."""
+        latents = self.latents(batch, key)
         with randomness.scope(randomness.key(key, "generator")):
-            return inputs.call(self.generator, self.latents(batch, key), labels, training)
+            made = inputs.call(self.generator, latents, labels, training)
+        return Fakes(made, labels, latents)
 
-    def logits(self, images, labels, key, training=True):
-        """The discriminator's logits, float32 [batch]; higher means "real"."""
+    def judge(self, images, labels, key, training=True):
+        """The discriminator's outputs: logits float32 [batch], higher for "real", then others."""
+        if self.classification_weight is not None:
+            labels = None
         with randomness.scope(key):
-            return inputs.call(self.discriminator, images, labels, training)[:, 0]
+            outputs = inputs.call(self.discriminator, images, labels, training)
+        first, *others = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        return [first[:, 0], *others]
+
+    def augmented(self, images, key, training=True):
+        """Images as the discriminator sees them."""
+        if not (self.augmentation and training):
+            return images
+        probability = self.augmentation.probability
+        if self.augmentation.adapts:
+            probability = self.augmentation_probability.value
+        return self.augmentation(images, randomness.key(key, "augmentation"), probability)
 
     def discriminator_terms(self, real, fake, labels, key, training=True):
-        """The discriminator's losses: dict from name to float32 [batch]."""
-        terms = {
-            "discriminator_loss": self.loss_function.discriminator(
-                self.logits(real, labels, randomness.key(key, "real"), training),
-                self.logits(fake, labels, randomness.key(key, "fake"), training),
-            )
-        }
+        """The discriminator's losses.
+
+        Returns:
+            dict from name to float32 [batch], and the logits of real and of generated images.
+        """
+        seen, outputs = self.images_seen.value, {}
+        judged = losses.Judged(
+            lambda x: self.judge(x, labels, randomness.key(key, "penalty"), training)[0]
+        )
+
+        def logits(name, images, labels):
+            own = randomness.key(key, name)
+
+            def discriminate(x):
+                outputs[name] = self.judge(x, labels, own, training)
+                return outputs[name][0]
+
+            return judged(self.augmented(images, own, training), discriminate)
+
+        real_logits = logits("real", real, labels)
+        fake_logits = logits("fake", fake.images, fake.labels)
+        terms = {"discriminator_loss": self.loss_function.discriminator(real_logits, fake_logits)}
         for penalty in self.penalties:
-            penalty_key = randomness.key(key, penalty.name)
-            terms[penalty.name] = penalty(
-                lambda pictures, key=penalty_key: self.logits(pictures, labels, key, training),
-                real,
-                fake,
-                penalty_key,
+            own = randomness.key(key, penalty.name)
+            terms[penalty.name] = penalty(judged, real, fake.images, own, seen)
+        if self.classification_weight is not None:
+            terms["discriminator_classification_loss"] = self.classification_weight * (
+                _cross_entropy(outputs["real"][1], labels)
+                + _cross_entropy(outputs["fake"][1], fake.labels)
             )
-        return terms
+        if self.codes:
+            terms |= self._information("discriminator", outputs["fake"][-1], fake)
+        return terms, (real_logits, fake_logits)
 
     def generator_terms(self, real, fake, labels, key, training=True):
-        """The generator's loss: dict from name to float32 [batch]."""
-        fake_logits = self.logits(fake, labels, randomness.key(key, "fake"), training)
+        """The generator's losses: dict from name to float32 [batch]."""
+        fake_key, real_key = randomness.key(key, "fake"), randomness.key(key, "real")
+        fake_images = self.augmented(fake.images, fake_key, training)
+        fake_logits, *others = self.judge(fake_images, fake.labels, fake_key, training)
         real_logits = None
         if self.loss_function.pairs_real:
-            real_logits = self.logits(real, labels, randomness.key(key, "real"), training)
-        return {"generator_loss": self.loss_function.generator(fake_logits, real_logits)}
+            real_images = self.augmented(real, real_key, training)
+            real_logits = self.judge(real_images, labels, real_key, training)[0]
+        terms = {"generator_loss": self.loss_function.generator(fake_logits, real_logits)}
+        if self.classification_weight is not None:
+            terms["generator_classification_loss"] = self.classification_weight * _cross_entropy(
+                others[0], fake.labels
+            )
+        if self.codes:
+            terms |= self._information("generator", others[-1], fake)
+        return terms
+
+    def _information(self, network, parameters, fake):
+        codes = fake.latents[:, -self.codes.dim :]
+        return {f"{network}_{self.codes.name}": self.codes(parameters, codes)}
 
     def train_step(self, data):
         real, labels = self.unpack(data)
         batch, step_key = tf.shape(real)[0], self.step_key()
+        self._follow_schedules()
         for i in range(self.discriminator_steps - 1):
             key = randomness.key(step_key, i)
-            fake = tf.stop_gradient(self.fakes(labels, batch, key))
-            self._discriminator_step(real, fake, labels, key)
+            self._discriminator_step(real, self.fakes(labels, batch, key), labels, key)
 
         # The last images that the discriminator learns from are those that the generator learns
         # from next: one forward pass of the generator serves both.
@@ -199,40 +365,210 @@ class GAN(GenerativeModel):
         with tf.GradientTape() as tape:
             fake = self.fakes(labels, batch, key)
             with tape.stop_recording():
-                terms = self._discriminator_step(real, tf.stop_gradient(fake), labels, key)
+                terms = self._discriminator_step(real, fake, labels, key)
             # The same key, so the same dropout masks: TensorFlow draws them once.
-            terms |= self.generator_terms(real, fake, labels, key)
-            loss = self.scaled(tf.reduce_mean(terms["generator_loss"]), self.optimizer)
+            own = self.generator_terms(real, fake, labels, key)
+            loss = self.scaled(_mean_total(own), self.optimizer)
         self._apply(tape, loss, self.optimizer, self.generator)
-        self.finish_step()
-        return self.report(self._with_total(terms))
+        self._finish_step(batch)
+        return self.report(self._with_total(terms | own))
 
     def _discriminator_step(self, real, fake, labels, key):
+        fake = Fakes(tf.stop_gradient(fake.images), fake.labels, fake.latents)
+        if self.history_buffer:
+            kept, kept_labels = self.history_buffer(fake.images, fake.labels, key)
+            fake = Fakes(kept, kept_labels, None)
         with tf.GradientTape() as tape:
-            terms = self.discriminator_terms(real, fake, labels, key)
-            loss = tf.add_n([tf.reduce_mean(term) for term in terms.values()])
-            loss = self.scaled(loss, self.discriminator_optimizer)
+            terms, logits = self.discriminator_terms(real, fake, labels, key)
+            loss = self.scaled(_mean_total(terms), self.discriminator_optimizer)
         self._apply(tape, loss, self.discriminator_optimizer, self.discriminator)
+        if self.weight_clip is not None:
+            for weight in self.discriminator.trainable_variables:
+                bound = self.weight_clip
+                weight.assign(tf.clip_by_value(weight.value, -bound, bound))
+        if self.augmentation and self.augmentation.adapts:
+            self._adapt(tf.reduce_mean(tf.sign(self.loss_function.margins(*logits)[0])), real)
         return terms
+
+    def _adapt(self, confidence, real):
+        """Moves the probability of augmentations by the share of real images taken for real."""
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            context = tf.distribute.get_replica_context()
+            confidence = context.all_reduce("MEAN", confidence)
+        self.augmentation_probability.assign(
+            self.augmentation.adapted(
+                self.augmentation_probability.value, confidence, tf.shape(real)[0] * replicas
+            )
+        )
 
     def _apply(self, tape, loss, optimizer, network):
         variables = network.trainable_variables
         self.apply(optimizer, tape.gradient(loss, variables), variables)
 
+    def _follow_schedules(self):
+        for optimizer in self.optimizers.values():
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            if hasattr(inner, "follow"):
+                inner.follow(self.images_seen.value)
+
+    def _finish_step(self, batch):
+        """Counts the step and its images, on all replicas, and moves the weight averages."""
+        count = batch * self.distribute_strategy.num_replicas_in_sync
+        seen = self.images_seen.value
+
+        def decay_of(every):
+            half_life = tf.maximum(tf.cast(value_at(self.half_life, seen), tf.float32), 1e-3)
+            return tf.exp(-math.log(2) * every * tf.cast(count, tf.float32) / half_life)
+
+        self.finish_step(None if self.half_life is None else decay_of)
+        self.images_seen.assign_add(tf.cast(count, tf.int64))
+
     def test_step(self, data):
         real, labels = self.unpack(data)
         key = self.step_key(training=False)
         fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
-        terms = self.discriminator_terms(real, fake, labels, key, training=False)
+        terms, _ = self.discriminator_terms(real, fake, labels, key, training=False)
         terms |= self.generator_terms(real, fake, labels, key, training=False)
         return self.report(self._with_total(terms))
 
-    @staticmethod
-    def _with_total(terms):
-        return {"loss": tf.add_n(list(terms.values())), **terms}
+    def _with_total(self, terms):
+        told = {"loss": tf.add_n(list(terms.values())), **terms}
+        if self.augmentation and self.augmentation.adapts:
+            probability = self.augmentation_probability.value
+            told["augmentation_probability"] = tf.fill(tf.shape(told["loss"]), probability)
+        return told
+
+    # Diagnosis
+
+    def diagnosis(self, real, labels=None):
+        """The balance of the networks on real images float32 [batch, h, w, c] in [-1, 1].
+
+        Nothing is trained or drawn anew: as in evaluation, every call draws the same.
+
+        Returns:
+            dict from name to float32 scalar; see `keras_gen.callbacks.GANDiagnosis`.
+        """
+        key = self.step_key(training=False)
+        with tf.GradientTape() as generator_tape:
+            fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
+            own = _mean_total(self.generator_terms(real, fake, labels, key, training=False))
+        fake = fake._replace(images=tf.stop_gradient(fake.images))
+        with tf.GradientTape() as discriminator_tape:
+            terms, logits = self.discriminator_terms(real, fake, labels, key, training=False)
+            loss = _mean_total(terms)
+        found = {}
+        for name, logit, margin in zip(
+            ("real", "fake"), logits, self.loss_function.margins(*logits)
+        ):
+            found[f"{name}_accuracy"] = tf.reduce_mean(tf.cast(margin > 0, tf.float32))
+            found[f"{name}_logit"] = tf.reduce_mean(logit)
+        for name, tape, value in (
+            ("generator", generator_tape, own),
+            ("discriminator", discriminator_tape, loss),
+        ):
+            gradients = tape.gradient(value, getattr(self, name).trainable_variables)
+            found[f"{name}_gradient_norm"] = tf.linalg.global_norm(gradients)
+        return found
+
+    def diagnose(self, pictures, labels=None):
+        """`diagnosis` of pictures uint8 [n, h, w, c] as a dict of floats."""
+        pictures = self.checked_pictures(pictures)
+        rows = [pictures, *self.picture_rows(len(pictures), labels)[1:]]
+        function = self.compiled_function(
+            "diagnose",
+            lambda x, *labels: self.diagnosis(pictures_of.from_uint8(x), *labels),
+            specs_of(rows),
+        )
+        return {name: float(value) for name, value in function(*rows).items()}
 
     # Generation
 
-    def generate_step(self, seed, label=None):
-        latents = randomness.row_normal(seed, [self.latent_dim])
+    def generate_step(self, seed, label=None, codes=None):
+        """As in `GenerativeModel`; `codes`, float32 [rows, dim], in place of the seeds' own."""
+        latents = self.seed_latents(seed, codes)
         return inputs.call(self.averaged_generator, latents, label)
+
+    def seed_latents(self, seed, codes=None):
+        """The latents of seeds int64 [rows], float32 [rows, latent_dim]."""
+        if not self.codes:
+            return randomness.row_normal(seed, [self.latent_dim])
+        noise = randomness.row_normal(seed, [self.latent_dim - self.codes.dim])
+        if codes is None:
+            codes = self.codes.codes(randomness.row_uniform(seed, [self.codes.draws], "codes"))
+        return tf.concat([noise, codes], 1)
+
+    def generate(self, n, labels=None, seed=0, batch_size=1024, codes=None):
+        """As in `GenerativeModel`, with chosen codes.
+
+        Args:
+            n, labels, seed, batch_size: as there.
+            codes: float [n, codes.dim] or [codes.dim], such as `model.codes.encode` gives; None:
+                each image's codes are drawn from its seed.
+        """
+        if codes is None:
+            return super().generate(n, labels, seed, batch_size)
+        codes = np.asarray(codes, np.float32)
+        if not self.codes or codes.shape not in ((self.codes.dim,), (n, self.codes.dim)):
+            expected = f"[{n}, {self.codes.dim}]" if self.codes else "None: the model has no codes"
+            raise ValueError(f"`codes` must be {expected}. Received: codes={codes!r}")
+        rows = [*self.rows(n, labels, seed), np.broadcast_to(codes, (n, self.codes.dim))]
+
+        def generate_images(*tensors):
+            def step(seed, *others):
+                label = others[0] if self.num_classes else None
+                return pictures_of.to_uint8(self.generate_step(seed, label, others[-1]))
+
+            return self.grouped(step, tensors)
+
+        specs = [
+            *saved_model.row_signature(self.num_classes),
+            tf.TensorSpec([None, self.codes.dim], tf.float32),
+        ]
+        function = self.compiled_function("generate_with_codes", generate_images, specs)
+        return in_batches(function, rows, batch_size)
+
+    def decode(self, latents, labels=None, batch_size=1024):
+        """Images of latents, by the averaged generator.
+
+        Args:
+            latents: float [n, latent_dim].
+            labels: class of the images, an int or an integer array [n]; for models with classes.
+            batch_size: images in memory of the accelerator at a time; changes no image.
+
+        Returns:
+            NumPy uint8 [n, height, width, channels].
+
+        Raises:
+            ValueError: when the latents or the labels do not fit the model.
+        """
+        latents = np.asarray(latents, np.float32)
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"`latents` must be [n, {self.latent_dim}]. "
+                f"Received: latents of shape {latents.shape}"
+            )
+        rows = [latents, *self.picture_rows(len(latents), labels)[1:]]
+
+        def decode_latents(*tensors):
+            return self.grouped(
+                lambda *group: pictures_of.to_uint8(inputs.call(self.averaged_generator, *group)),
+                tensors,
+            )
+
+        return in_batches(
+            self.compiled_function("decode", decode_latents, specs_of(rows)), rows, batch_size
+        )
+
+
+def _serialized(value):
+    plain = value is None or isinstance(value, (int, float))
+    return value if plain else keras.saving.serialize_keras_object(value)
+
+
+def _cross_entropy(logits, labels):
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def _mean_total(terms):
+    return tf.add_n([tf.reduce_mean(term) for term in terms.values()])

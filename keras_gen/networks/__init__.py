@@ -8,6 +8,7 @@ from keras_gen.networks import (
     mlp,
     patchgan,
     pixelcnn,
+    resnet,
     translation,
     unet,
 )

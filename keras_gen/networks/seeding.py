@@ -25,3 +25,8 @@ class Initializers:
     def glorot(self):
         """Glorot uniform, Keras's default for kernels."""
         return keras.initializers.GlorotUniform(seed=next(self._seeds))
+
+    def he(self, scale=1.0):
+        """Normal of deviation scale * sqrt(2 / inputs), which keeps the variance through ReLUs (He
+        et al. 2015)."""
+        return keras.initializers.VarianceScaling(2 * scale**2, seed=next(self._seeds))

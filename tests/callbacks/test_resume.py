@@ -116,6 +116,7 @@ def gan(width=8, num_classes=None, discriminator=None, optimizer=None, **compile
         generator=mlp.generator((8, 8, 1), 4, (width,), num_classes),
         discriminator=discriminator or mlp.discriminator((8, 8, 1), (width,), num_classes, seed=1),
         ema=0.9,
+        recipe="gan",
     )
     model.compile(optimizer, **{"run_eagerly": True, **compile_arguments})
     return model

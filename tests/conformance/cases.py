@@ -104,6 +104,7 @@ def latent_distance(model, source):
 
 
 def mlp_gan(image_shape, num_classes, **kwargs):
+    kwargs = {"recipe": "gan", **kwargs}
     return models.GAN(
         image_shape,
         num_classes,
@@ -115,6 +116,7 @@ def mlp_gan(image_shape, num_classes, **kwargs):
 
 
 def dcgan(image_shape, num_classes, **kwargs):
+    kwargs = {"recipe": "dcgan", **kwargs}
     return models.GAN(
         image_shape,
         num_classes,
@@ -127,6 +129,37 @@ def dcgan(image_shape, num_classes, **kwargs):
         ema=0.9,
         **kwargs,
     )
+
+
+def resnet(image_shape, num_classes, spectral=False, heads=None, **kwargs):
+    """The default's networks, tiny; `heads` are further outputs of the discriminator."""
+    codes = kwargs.get("codes")
+    return models.GAN(
+        image_shape,
+        num_classes,
+        generator=networks.resnet.generator(
+            image_shape, 8 + (codes.dim if codes else 0), width=8, num_classes=num_classes
+        ),
+        discriminator=networks.resnet.discriminator(
+            image_shape,
+            width=8,
+            normalization="spectral" if spectral else None,
+            num_classes=num_classes,
+            seed=1,
+            **(heads or {}),
+        ),
+        **kwargs,
+    )
+
+
+def acgan(image_shape, num_classes, codes=None, classification_weight=1.0, **kwargs):
+    """InfoGAN, and ACGAN where there are classes."""
+    codes = codes or losses.Codes([2], 1)
+    heads = {"code_parameters": codes.dim}
+    if num_classes:
+        heads["classifier"] = True
+        kwargs["classification_weight"] = classification_weight
+    return resnet(image_shape, num_classes, heads=heads, codes=codes, **kwargs)
 
 
 def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, **kwargs):
@@ -214,6 +247,8 @@ RELATIVISTIC = {
     },
     "unmoved": ["logit/bias"],
 }
+
+AUGMENTATION = kg.data.augmentation.AdaptiveAugmentation(target=0.0, images=2000)
 
 
 def pixelcnn(image_shape, num_classes, **kwargs):
@@ -410,6 +445,35 @@ CASES = [
     gan("dcgan-wasserstein", dcgan, labelled=True, **WASSERSTEIN),
     gan("mlp-relativistic", mlp_gan, labelled=False, **RELATIVISTIC),
     gan("dcgan-relativistic", dcgan, labelled=True, **RELATIVISTIC),
+    gan(
+        "resnet-r3gan",
+        resnet,
+        labelled=True,
+        burn_in=5000,
+        weighted=RELATIVISTIC["weighted"],
+        unmoved=["logit/bias"],
+    ),
+    gan(
+        "resnet-sngan",
+        resnet,
+        labelled=True,
+        recipe="sngan",
+        spectral=True,
+        discriminator_steps=1,
+        ema=0.9,
+    ),
+    gan("dcgan-ada", dcgan, labelled=False, augmentation=AUGMENTATION),
+    gan(
+        "resnet-acgan-infogan",
+        acgan,
+        labelled=True,
+        loss="non_saturating",
+        burn_in=5000,
+        weighted={
+            "classification": lambda w: {"classification_weight": w},
+            "information": lambda w: {"codes": losses.Codes([2], 1, w)},
+        },
+    ),
 ]
 
 

@@ -520,4 +520,5 @@ def tiny_gan(source):
         10,
         generator=kg.networks.mlp.generator(shape, latent, hidden=[8], num_classes=10),
         discriminator=kg.networks.mlp.discriminator(shape, hidden=[8], num_classes=10),
+        recipe="gan",
     )

@@ -328,7 +328,7 @@ def test_active_units_come_to_the_history(pictures):
     callback = kg.callbacks.ActiveUnits(*pictures)
     history = model.fit(digits().batches(256), epochs=2, callbacks=[callback], verbose=0).history
     assert history["active_units"][-1] == model.active_units(*pictures).sum()
-    gan = kg.models.GAN(SHAPE)
+    gan = kg.models.GAN(SHAPE, recipe="gan")
     gan.compile()
     with pytest.raises(ValueError, match="ActiveUnits needs a model"):
         gan.fit(digits().batches(8), callbacks=[callback], verbose=0)

@@ -1,0 +1,230 @@
+"""Every adversarial loss, and the default, at equal time: how good are the images?
+
+    python benchmarks/gan_losses.py --data mnist fashion_mnist --seconds 300
+
+Unconditional models of each data set are trained for `--seconds` each, then 5,000 images of each
+are judged by the features of the project's classifier: Fréchet distance with the floor of real
+images beside it, precision, recall, and the shares of the classes that the classifier sees. All is
+kept in `--work-dir`, so that running the command again continues where it stopped, in the middle of
+a training too (`--piece-seconds` ends it after so many). Writes benchmarks/gan_losses.md and a grid
+of each model.
+
+The schedules of the default end with its training: how many images that is, is guessed from the
+speed of the first steps, and kept. On a machine that has other work, `--clock cpu` counts the
+seconds of the processors in place of those on the wall.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from timing import table
+
+import keras_gen as kg
+from keras_gen import losses, metrics
+from keras_gen.models import GAN
+
+HERE = Path(__file__).resolve().parent
+EXTRACTOR_SEED = 0
+
+
+def option(text, **arguments):
+    return text, lambda shape, burn_in: GAN(shape, **{"burn_in": burn_in, **arguments})
+
+
+CLIPPED = {"penalties": [], "weight_clip": 0.01, "discriminator_steps": 5}
+VARIANTS = {
+    "r3gan": option("R3GAN, the default: relativistic, R1 + R2"),
+    "dcgan": option("DCGAN: non-saturating, batch normalization", recipe="dcgan"),
+    "minimax": option("minimax, R1 + R2", loss="minimax"),
+    "non_saturating": option("non-saturating, R1 + R2", loss="non_saturating"),
+    "smoothed": option("the same, real target 0.9", loss=losses.NonSaturating(0.9)),
+    "least_squares": option("least squares, R1 + R2", loss="least_squares"),
+    "hinge": option("hinge, R1 + R2", loss="hinge"),
+    "wgan_gp": option("Wasserstein, gradient penalty", loss="wasserstein", discriminator_steps=5),
+    "wgan": option("Wasserstein, weights clipped", loss="wasserstein", **CLIPPED),
+    "sngan": option("SNGAN: hinge, spectral normalization", recipe="sngan"),
+    "ada": option("R3GAN with ADA", augmentation="ada"),
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"])
+    parser.add_argument("--data-dir", type=Path, default=HERE.parent.parent / "shared/data/tfds")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seconds", type=float, default=300, help="of training, each")
+    parser.add_argument(
+        "--piece-seconds", type=float, default=1e9, help="then stop, to go on later"
+    )
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps-per-epoch", type=int, default=50)
+    parser.add_argument("--num-images", type=int, default=5000)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/gan_losses"))
+    parser.add_argument("--output", type=Path, default=HERE / "gan_losses.md")
+    return parser.parse_args()
+
+
+class Budget(keras.callbacks.Callback):
+    """Counts the seconds of training, over interruptions, and ends it when they are spent.
+
+    Args:
+        file: where the seconds of the epochs so far are kept.
+        clock: function that gives seconds.
+        seconds: float, of all pieces.
+        piece: float, of this piece.
+    """
+
+    def __init__(self, file, clock, seconds, piece):
+        super().__init__()
+        self.file, self.clock, self.seconds, self.piece = file, clock, seconds, piece
+        self.spent = json.loads(file.read_text()) if file.exists() else 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = self.clock()
+
+    def on_epoch_end(self, epoch, logs=None):
+        taken = self.clock() - self.begun
+        self.spent += taken
+        self.piece -= taken
+        self.file.write_text(json.dumps(self.spent))
+        if self.spent >= self.seconds or self.piece <= 0:
+            self.model.stop_training = True
+
+
+def burn_in(source, make, args, clock, file):
+    """How many images `--seconds` of training will see, by the speed of some steps."""
+    if not file.exists():
+        model = make(source.image_shape, 1)
+        model.compile()
+        data = source.batches(args.batch_size, seed=args.seed)
+        model.fit(data, steps_per_epoch=3, verbose=0)
+        begun = clock()
+        model.fit(data, steps_per_epoch=15, verbose=0)
+        rate = 15 * args.batch_size / (clock() - begun)
+        file.write_text(json.dumps(max(args.batch_size, int(args.seconds * rate))))
+    return json.loads(file.read_text())
+
+
+def trained(source, name, args, folder):
+    """The model after its seconds, the seconds, and whether they are all spent."""
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
+    make = VARIANTS[name][1]
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.config.set_dtype_policy(args.precision)
+    model = make(source.image_shape, burn_in(source, make, args, clock, folder / "burn_in.json"))
+    model.compile()
+    budget = Budget(folder / "seconds.json", clock, args.seconds, args.piece_seconds)
+    if budget.spent >= args.seconds:
+        model = keras.saving.load_model(folder / "model.keras")
+    else:
+        model.fit(
+            source.batches(args.batch_size, seed=args.seed),
+            epochs=10**6,
+            steps_per_epoch=args.steps_per_epoch,
+            verbose=0,
+            callbacks=[
+                kg.callbacks.GANDiagnosis(*source.take(256, seed=0)),
+                budget,
+                keras.callbacks.CSVLogger(folder / "history.csv", append=True),
+                kg.callbacks.Resume(folder),
+            ],
+        )
+        model.save(folder / "model.keras")
+    keras.config.set_dtype_policy("float32")
+    return model, budget.spent, budget.spent >= args.seconds
+
+
+def judged(model, extractor, real, args):
+    """The numbers of one model's images, and a grid of them."""
+    made = model.generate(args.num_images, seed=args.seed)
+    features, logits = metrics.extract(extractor, made)
+    shares = np.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(made)
+    found = {"frechet_distance": float(metrics.frechet_distance(real, features))}
+    found |= {k: float(v) for k, v in metrics.precision_recall(real, features).items()}
+    found["smallest_share"], found["largest_share"] = float(shares.min()), float(shares.max())
+    return found, made[:100]
+
+
+def run(data, args):
+    """The rows of one data set's table, of those models that are finished."""
+    source = kg.data.load(data, data_dir=args.data_dir)
+    pixels, _ = source.take(len(source), seed=args.seed)
+    unlabelled = kg.data.load(pixels)
+    extractor = metrics.train_extractor(source, seed=EXTRACTOR_SEED)
+    real = metrics.extract(extractor, pixels[: 2 * args.num_images]).features
+    floor = float(metrics.real_floor(metrics.frechet_distance, real, args.num_images))
+    real = real[: args.num_images]
+    rows = []
+    for name in args.variants:
+        folder = args.work_dir / data / name
+        model, spent, finished = trained(unlabelled, name, args, folder)
+        if not finished:
+            print(f"{data}, {name}: {spent:.0f} of {args.seconds:.0f} s; run the command again")
+            break
+        file = folder / "result.json"
+        if not file.exists():
+            found, shown = judged(model, extractor, real, args)
+            seen = int(np.asarray(model.images_seen))
+            found |= {"images": seen, "images_per_second": seen / spent, "seconds": spent}
+            found["parameters"] = model.generator.count_params()
+            provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
+            grid = kg.images.grid(shown, columns=10, scale=2)
+            kg.images.write_png(folder / "grid.png", grid, provenance)
+            file.write_text(json.dumps(found, indent=1))
+        found = json.loads(file.read_text())
+        print(f"{data}, {name}: {found}", flush=True)
+        rows.append((name, found))
+    return floor, extractor.name, rows
+
+
+def report(results, args):
+    flags = f"--seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
+    lines = [
+        "# Adversarial losses at equal time",
+        "",
+        f"`python benchmarks/gan_losses.py {flags}`: unconditional, each model trained for the "
+        f"same seconds ({args.clock} clock, {len(tf.config.list_physical_devices('CPU'))} CPU "
+        f"device, {args.precision}), n = {args.num_images:,} generated against as many real "
+        "training images; distance on the features of the project's classifier, not FID. All but "
+        "DCGAN have the residual networks of the default.",
+    ]
+    for data, (floor, extractor, rows) in results.items():
+        lines += ["", f"## {data}", ""]
+        lines += [f"Extractor {extractor}. Real against real images, same n: {floor:.3f}.", ""]
+        cells = [
+            [
+                VARIANTS[name][0],
+                f"{found['frechet_distance']:.2f}",
+                f"{found['precision']:.3f}",
+                f"{found['recall']:.3f}",
+                f"{found['images_per_second']:.0f}",
+                f"{found['images']:,}",
+                f"{found['smallest_share']:.1%} to {found['largest_share']:.1%}",
+            ]
+            for name, found in rows
+        ]
+        header = ["model", "Fréchet distance", "precision", "recall", "images/s", "images seen"]
+        lines.append(table([*header, "shares of the classes"], cells))
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    args = arguments()
+    results = {data: run(data, args) for data in args.data}
+    text = report(results, args)
+    print(text)
+    args.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

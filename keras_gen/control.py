@@ -1,0 +1,214 @@
+"""Control of what a generator makes: by moving its latents.
+
+Functions of a model with `decode(latents, labels)` and `latent_dim`, such as `GAN` and `VAE`, whose
+latents are standard normal, and of NumPy arrays.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import images, randomness
+from keras_gen.diffusion.control import slerp as spherical
+from keras_gen.networks import inputs
+
+
+def random_latents(model, n, seed=0):
+    """Standard normal latents float32 [n, latent_dim]: those of `generate(n, seed=seed)`, codes of
+    InfoGAN included."""
+    draw = getattr(
+        model, "seed_latents", lambda seeds: randomness.row_normal(seeds, [model.latent_dim])
+    )
+    function = model.compiled_function("latents", draw, [tf.TensorSpec([None], tf.int64)])
+    return function(randomness.row_seeds(seed, n)).numpy()
+
+
+def slerp(first, second, fraction):
+    """Latents on the great circle between two (Shoemake 1985), float32 [n, latent_dim].
+
+    Args:
+        first, second: float [n, latent_dim].
+        fraction: float or [n], 0 for `first`, 1 for `second`.
+    """
+    first, second = (np.asarray(x, np.float32) for x in (first, second))
+    fraction = np.broadcast_to(np.asarray(fraction, np.float32), len(first))
+    return spherical(first, second, fraction).numpy()
+
+
+def interpolate(model, first, second, count, labels=None):
+    """Images on the way from one latent to another.
+
+    Args:
+        model: with `decode`.
+        first, second: float [n, latent_dim].
+        count: int, images of each pair, the ends included.
+        labels: class of each pair, an int or [n]; for models with classes.
+
+    Returns:
+        uint8 [n, count, h, w, c].
+    """
+    steps = [slerp(first, second, fraction) for fraction in np.linspace(0, 1, count)]
+    return _decoded(model, np.stack(steps, 1), labels)
+
+
+def truncate(latents, psi):
+    """Latents drawn in towards their mean: less variety, fewer bad images (Karras et al. 2019).
+
+    Args:
+        latents: float [n, latent_dim], of mean 0.
+        psi: float in [0, 1]; 1 changes nothing, 0 makes all the same.
+    """
+    if not 0 <= psi <= 1:
+        raise ValueError(f"`psi` must lie in [0, 1]. Received: psi={psi!r}")
+    return np.asarray(latents, np.float32) * np.float32(psi)
+
+
+class Direction(NamedTuple):
+    """A direction of the latent space and how well it tells an attribute."""
+
+    vector: np.ndarray  # float32 [latent_dim], of length 1
+    accuracy: float  # of the linear probe, on latents that it was not fitted to
+    majority: float  # accuracy of always guessing the more frequent of the two there
+
+
+def direction(latents, attribute, ridge=1e-3):
+    """The direction along which an attribute grows, found by a linear probe.
+
+    The probe is Fisher's discriminant: the difference of the means of those that have the attribute
+    and those that have not, by the inverse of the covariance within. A fifth of the latents, every
+    fifth one, tests it.
+
+    Args:
+        latents: float [n, latent_dim].
+        attribute: bool [n], whether the image of each has it, as somebody or a classifier says.
+        ridge: float, added to the variances.
+
+    Returns:
+        `Direction`.
+
+    Raises:
+        ValueError: when the attribute does not fit, or too few have it or have it not.
+    """
+    latents, has = np.asarray(latents, np.float64), np.asarray(attribute)
+    if has.dtype != bool or has.shape != latents.shape[:1]:
+        raise ValueError(
+            "`attribute` must be one bool for each latent. Received: attribute of shape "
+            f"{has.shape} and dtype {has.dtype}, {len(latents)} latents"
+        )
+    test = np.arange(len(has)) % 5 == 4
+    groups = latents[~test & has], latents[~test & ~has]
+    if min(map(len, groups)) < 2:
+        raise ValueError(
+            "Both those with and those without the attribute must be some. Received: "
+            f"{has.sum()} of {len(has)} with it"
+        )
+    within = sum((len(g) - 1) * np.cov(g.T) for g in groups) / (len(latents[~test]) - 2)
+    within = np.atleast_2d(within) + ridge * np.eye(latents.shape[1])
+    means = [group.mean(0) for group in groups]
+    vector = np.linalg.solve(within, means[0] - means[1])
+    odds = np.log(len(groups[0]) / len(groups[1]))
+    middle = (means[0] + means[1]) / 2
+    guess = (latents[test] - middle) @ vector + odds > 0
+    share = has[test].mean()
+    return Direction(
+        (vector / np.linalg.norm(vector)).astype(np.float32),
+        float((guess == has[test]).mean()),
+        float(max(share, 1 - share)),
+    )
+
+
+def class_direction(model, classify, label, n=2000, seed=0, labels=None):
+    """`direction` towards images that a classifier puts into a class.
+
+    Args:
+        model: with `decode`.
+        classify: function of pictures uint8 [n, h, w, c] -> class of each, int [n].
+        label: int, the class.
+        n: int, images to fit the probe to.
+        seed: int, of their latents.
+        labels: class to generate, an int or [n]; for models with classes.
+    """
+    latents = random_latents(model, n, seed)
+    return direction(latents, np.asarray(classify(model.decode(latents, labels))) == label)
+
+
+def traverse(model, latents, vector, values, labels=None):
+    """Images of latents moved along a direction.
+
+    Args:
+        model: with `decode`.
+        latents: float [n, latent_dim].
+        vector: float [latent_dim].
+        values: floats [count], how far.
+        labels: class of each latent, an int or [n]; for models with classes.
+
+    Returns:
+        uint8 [n, count, h, w, c].
+    """
+    values = np.asarray(values, np.float32)[:, None]
+    moved = np.asarray(latents, np.float32)[:, None] + values * np.asarray(vector, np.float32)
+    return _decoded(model, moved, labels)
+
+
+def invert(
+    model, pictures, labels=None, steps=300, learning_rate=0.05, prior=1e-3, starts=4, seed=0
+):
+    """Latents whose images are nearest to given pictures, found by descent (Zhu et al. 2016).
+
+    Minimizes the mean squared error of pixels in [-1, 1] plus `prior` times the mean square of the
+    latent, by Adam, from several random starts; the best of them counts for each picture.
+
+    Args:
+        model: a `GAN`.
+        pictures: uint8 [n, h, w, c].
+        labels: class of each, an int or [n]; for models with classes.
+        steps: int.
+        learning_rate: float, falling to 0 along a cosine.
+        prior: float, weight of the latent's length.
+        starts: int.
+        seed: int, of the starts.
+
+    Returns:
+        latents float32 [n, latent_dim], and the mean squared errors float32 [n].
+
+    Raises:
+        ValueError: when the pictures do not fit the model.
+    """
+    pictures = model.checked_pictures(pictures)
+    rows = [pictures, *model.picture_rows(len(pictures), labels)[1:]]
+    target, *label = (tf.repeat(tf.constant(row), starts, axis=0) for row in rows)
+    target, label = images.from_uint8(target), label[0] if label else None
+    latents = keras.Variable(random_latents(model, starts * len(pictures), seed))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    optimizer = keras.optimizers.Adam(rate)
+    optimizer.build([latents])
+
+    def errors():
+        made = inputs.call(model.averaged_generator, latents.value, label)
+        return tf.reduce_mean(tf.square(made - target), [1, 2, 3])
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            length = tf.reduce_mean(tf.square(latents.value), 1)
+            loss = tf.reduce_sum(errors() + prior * length)
+        optimizer.apply([tape.gradient(loss, latents)], [latents])
+
+    for _ in range(steps):
+        step()
+    found = errors().numpy().reshape(len(pictures), starts)
+    best = found.argmin(1)
+    every = np.asarray(latents).reshape(len(pictures), starts, -1)
+    row = np.arange(len(pictures))
+    return every[row, best], found[row, best]
+
+
+def _decoded(model, latents, labels):
+    """Images of latents [n, count, latent_dim], labels being those of the first dimension."""
+    n, count, size = latents.shape
+    if labels is not None and np.ndim(labels):
+        labels = np.repeat(labels, count)
+    made = model.decode(latents.reshape(-1, size), labels)
+    return made.reshape(n, count, *made.shape[1:])

@@ -1,0 +1,89 @@
+"""Published recipes of GANs: what `GAN` uses where it is told nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from keras_gen import losses
+from keras_gen.networks import dcgan, mlp, resnet
+from keras_gen.optimizers import ScheduledAdam
+from keras_gen.schedules import CosineSchedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The defaults of one paper.
+
+    Attributes:
+        generator: function (image_shape, latent_dim, num_classes, seed) -> network.
+        discriminator: function (image_shape, num_classes, seed, **outputs) -> network, where
+            `outputs` are `classifier` and `code_parameters`, if wanted.
+        latent_dim: length of the latent, codes not counted.
+        loss: name of the adversarial loss.
+        optimizer: function (burn_in) -> optimizer, of either network.
+        penalties: function (image_shape, burn_in) -> list of penalties on the discriminator.
+        half_life: function (burn_in) -> half-life of the weight average, images, a number or a
+            schedule; None: what `ema` says.
+        discriminator_steps: updates of the discriminator for each of the generator.
+    """
+
+    generator: Callable
+    discriminator: Callable
+    latent_dim: int
+    loss: str
+    optimizer: Callable
+    penalties: Callable = lambda image_shape, burn_in: []
+    half_life: Callable = lambda burn_in: None
+    discriminator_steps: int = 1
+
+
+def _dcgan_adam(burn_in):
+    """Radford et al. 2016."""
+    return keras.optimizers.Adam(2e-4, beta_1=0.5)
+
+
+def _r3gan_adam(burn_in):
+    """Huang et al. 2024: rate 2e-4 to 5e-5, beta_1 0, beta_2 0.9 to 0.99."""
+    return ScheduledAdam(
+        2e-4, 0.0, CosineSchedule(0.9, 0.99, burn_in), CosineSchedule(1.0, 0.25, burn_in)
+    )
+
+
+def _r3gan_penalties(image_shape, burn_in):
+    """R1 and R2 of one weight, which falls to a tenth.
+
+    By the area of the images it begins at 0.5 for 32×32 and 2 for 64×64, as published for ImageNet
+    and for faces.
+    """
+    weight = image_shape[0] * image_shape[1] / 2048
+    return [
+        penalty(CosineSchedule(weight, weight / 10, burn_in)) for penalty in (losses.R1, losses.R2)
+    ]
+
+
+def _spectral_discriminator(*args, **kwargs):
+    return resnet.discriminator(*args, normalization="spectral", **kwargs)
+
+
+RECIPES = {
+    "r3gan": Recipe(
+        resnet.generator,
+        resnet.discriminator,
+        64,
+        "relativistic",
+        _r3gan_adam,
+        _r3gan_penalties,
+        lambda burn_in: CosineSchedule(0, burn_in / 20, burn_in),
+    ),
+    "sngan": Recipe(
+        resnet.generator,
+        _spectral_discriminator,
+        64,
+        "hinge",
+        lambda burn_in: keras.optimizers.Adam(2e-4, beta_1=0.0, beta_2=0.9),
+        discriminator_steps=5,
+    ),
+    "dcgan": Recipe(dcgan.generator, dcgan.discriminator, 100, "non_saturating", _dcgan_adam),
+    "gan": Recipe(mlp.generator, mlp.discriminator, 100, "non_saturating", _dcgan_adam),
+}

@@ -1,0 +1,269 @@
+"""What a GAN can be told besides its networks and its loss; diagnosis and control."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gen as kg
+from keras_gen import control, losses, models, networks
+from keras_gen.callbacks.gan_diagnosis import neighbour_distance
+from keras_gen.models.average import WeightAverages
+from tests.conformance.cases import (
+    acgan,
+    assert_same_state,
+    digits,
+    mlp_gan,
+    one_step,
+    resnet,
+)
+
+SHAPE = (8, 8, 1)
+
+
+def eager(model, **kwargs):
+    model.compile(run_eagerly=True, **kwargs)
+    return model
+
+
+def batch(labelled=False, size=16):
+    return next(iter(digits(labelled=labelled).batches(size, seed=0)))
+
+
+def test_clipped_weights_stay_within_the_bound():
+    model = eager(mlp_gan(SHAPE, None, loss="wasserstein", penalties=[], weight_clip=0.01))
+    one_step(model, batch())
+    weights = [np.abs(w).max() for w in model.discriminator.get_weights()]
+    assert max(weights) == pytest.approx(0.01)
+    assert np.abs(model.generator.get_weights()[0]).max() > 0.05
+
+
+def test_the_schedules_follow_the_images():
+    model = eager(resnet(SHAPE, None, burn_in=64))
+    weights = [p.weight.initial for p in model.penalties]
+    assert weights == [64 / 2048] * 2 and model.half_life.final == 64 / 20
+    for _ in range(2):
+        one_step(model, batch(size=64))
+    assert int(model.images_seen) == 128
+    for optimizer in model.optimizers.values():
+        assert float(optimizer.learning_rate) == pytest.approx(5e-5)
+        assert float(optimizer.beta_2) == pytest.approx(0.99)
+
+
+def test_the_average_has_a_half_life_in_images():
+    model = eager(mlp_gan(SHAPE, None, half_life=32))
+    weight, average = model.generator.weights[0], model.averaged_generator.weights[0]
+    first = weight.numpy()
+    one_step(model, batch())  # 16 images: half of a half-life
+    expected = first + (1 - 0.5**0.5) * (weight.numpy() - first)
+    np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-6)
+    assert models.GAN(SHAPE, ema=0.5).half_life is None
+    assert isinstance(model.averages, WeightAverages)
+
+
+def test_the_history_is_saved_and_resumed(tmp_path):
+    def fit(run_dir, epochs):
+        model = eager(mlp_gan(SHAPE, 10, history=14))
+        resume = kg.callbacks.Resume(run_dir)
+        data = digits(count=32).batches(16, seed=1)
+        model.fit(data, epochs=epochs, callbacks=[resume], verbose=0)
+        return model
+
+    whole = fit(tmp_path / "whole", 3)
+    assert whole.history_buffer.count == 14 and whole.history_buffer.images.numpy().any()
+    fit(tmp_path / "parts", 1)
+    resumed = fit(tmp_path / "parts", 3)
+    assert_same_state(whole, resumed)
+    whole.save(tmp_path / "m.keras")
+    assert_same_state(whole, keras.saving.load_model(tmp_path / "m.keras"))
+
+
+def test_one_sided_smoothing_is_cross_entropy_with_a_target():
+    real, fake = tf.constant([-1.0, 2.0]), tf.constant([0.5, -3.0])
+    found = losses.NonSaturating(0.9).discriminator(real, fake)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits
+    expected = entropy(0.9 * tf.ones(2), real) + entropy(tf.zeros(2), fake)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"real_target=0\.5"):
+        losses.Minimax(0.5)
+
+
+def test_codes_are_told_drawn_and_counted():
+    codes = losses.Codes([3], 2, weight=2.0)
+    drawn = codes.codes(tf.constant([[0.0, 0.5, 1.0], [0.99, 0.0, 0.25]])).numpy()
+    np.testing.assert_allclose(drawn, [[1, 0, 0, 0, 1], [0, 0, 1, -1, -0.5]], atol=1e-6)
+    np.testing.assert_allclose(codes.encode([0, 2], [[0, 1], [-1, -0.5]]), drawn, atol=1e-6)
+    found = codes(tf.zeros([2, 5]), drawn)
+    expected = 2 * (np.log(3) + 0.5 * np.array([1.0, 1.25]))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for arguments in ({"categorical": [0]}, {"categorical": [3], "continuous": [[0, 0]]}):
+        with pytest.raises(ValueError, match="Received: "):
+            codes.encode(**arguments)
+    with pytest.raises(ValueError, match="must be a code"):
+        losses.Codes()
+
+
+def test_chosen_codes_reach_the_images():
+    model = acgan(SHAPE, 10)
+    chosen = model.codes.encode([0, 1], [0.0, 0.0])
+    made = model.generate(2, labels=3, seed=[7, 7], codes=chosen)
+    assert (made[0] != made[1]).any()
+    again = model.generate(3, labels=3, seed=[9, 7, 7], codes=chosen[[0, 0, 1]])
+    np.testing.assert_array_equal(made, again[1:])
+    own = model.seed_latents(tf.constant([7], tf.int64))[:, -3:].numpy()
+    usual = model.generate(1, labels=3, seed=[7])
+    np.testing.assert_array_equal(usual, model.generate(1, labels=3, seed=[7], codes=own))
+    with pytest.raises(ValueError, match=r"must be \[2, 3\]"):
+        model.generate(2, labels=3, codes=[[1, 2]])
+    with pytest.raises(ValueError, match="no codes"):
+        resnet(SHAPE, None).generate(2, codes=[1, 2])
+
+
+def test_networks_must_have_the_outputs_that_are_asked_for():
+    discriminator = networks.resnet.discriminator(SHAPE, 8, num_classes=10, classifier=True)
+    with pytest.raises(ValueError, match="two inputs"):
+        models.GAN(SHAPE, 10, discriminator=discriminator)
+    with pytest.raises(ValueError, match=r"lengths \[1, 10, 3\]"):
+        models.GAN(
+            SHAPE,
+            10,
+            discriminator=discriminator,
+            classification_weight=1.0,
+            codes=losses.Codes([3]),
+        )
+    with pytest.raises(ValueError, match="needs classes"):
+        models.GAN(SHAPE, classification_weight=1.0)
+
+
+def test_penalties_are_on_images_as_they_are():
+    seen = []
+
+    class Seen(losses.Penalty):
+        name = "seen"
+
+        def __call__(self, discriminate, real, fake, key, seen_images=0):
+            seen.append(real.numpy())
+            return tf.zeros(tf.shape(real)[0]) * discriminate(real)
+
+    model = eager(mlp_gan(SHAPE, None, penalties=[Seen(1.0)], augmentation="diff_augment"))
+    images = batch()
+    one_step(model, images)
+    np.testing.assert_array_equal(seen[0], images)
+
+
+def test_a_forward_pass_serves_the_loss_and_the_penalties():
+    calls = []
+    judged = losses.Judged(lambda x: calls.append(1) or tf.reduce_sum(x**2, [1, 2, 3]))
+    images = tf.ones([2, 2, 2, 1])
+    np.testing.assert_allclose(judged(images), [4, 4])
+    for _ in range(2):
+        np.testing.assert_allclose(losses.R1(1.0)(judged, images, images, None), [8, 8])
+    assert len(calls) == 1
+
+
+# Diagnosis
+
+
+@pytest.mark.parametrize("make, num_classes", [(mlp_gan, 10), (resnet, None)])
+def test_the_diagnosis_is_in_the_history(make, num_classes):
+    source = digits(labelled=bool(num_classes), count=64)
+    model = eager(make(SHAPE, num_classes))
+    callback = kg.callbacks.GANDiagnosis(*source.take(32, seed=0), patience=100)
+    history = model.fit(source.batches(32), epochs=2, callbacks=[callback], verbose=0).history
+    for network in ("real", "fake"):
+        assert all(0 <= share <= 1 for share in history[f"{network}_accuracy"])
+        assert np.isfinite(history[f"{network}_logit"]).all()
+    for network in ("generator", "discriminator"):
+        assert min(history[f"{network}_gradient_norm"]) > 0
+    assert history["diversity"][-1] > 0
+    pictures, labels = source.take(32, seed=0)
+    assert model.diagnose(pictures, labels) == model.diagnose(pictures, labels)
+
+
+def test_a_collapse_is_warned_of_once():
+    pictures, _ = digits(labelled=False).take(32, seed=0)
+    model = mlp_gan(SHAPE, None)
+    model.compile()
+    callback = kg.callbacks.GANDiagnosis(pictures, patience=3)
+    callback.set_model(model)
+    callback.on_train_begin()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        callback._watch(0, 0.1)  # not yet diverse
+        callback._watch(1, 0.9)
+    with pytest.warns(UserWarning, match="after epoch 3 its images differ 0.10"):
+        callback._watch(2, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        callback._watch(3, 0.1)
+    with pytest.raises(ValueError, match="two pictures"):
+        kg.callbacks.GANDiagnosis(pictures[:1])
+
+
+def test_the_diversity_of_copies_is_nothing():
+    pictures = np.array([[0, 0], [0, 0], [3, 4], [3, 4]], "uint8")
+    assert neighbour_distance(pictures) == 0
+    assert neighbour_distance(pictures[1:3]) == 5
+
+
+# Control
+
+
+def test_latents_of_the_seeds_make_the_generated_images():
+    for make, num_classes in ((resnet, 10), (acgan, None)):
+        model = make(SHAPE, num_classes)
+        labels = 4 if num_classes else None
+        made = model.decode(control.random_latents(model, 3, seed=2), labels)
+        np.testing.assert_array_equal(made, model.generate(3, labels, seed=2))
+
+
+def test_interpolation_ends_at_its_ends():
+    model = mlp_gan(SHAPE, 10)
+    latents = control.random_latents(model, 4)
+    found = control.interpolate(model, latents[:2], latents[2:], 5, labels=[1, 2])
+    assert found.shape == (2, 5, *SHAPE)
+    np.testing.assert_array_equal(found[:, 0], model.decode(latents[:2], [1, 2]))
+    ends = found[:, -1].astype(int) - model.decode(latents[2:], [1, 2])
+    assert np.abs(ends).max() <= 1  # a sine of pi / 2 is rounded
+    middle = control.slerp(latents[:2], latents[2:], 0.5)
+    lengths = np.linalg.norm(latents, axis=1)
+    assert (np.linalg.norm(middle, axis=1) > 0.8 * lengths.min()).all()
+    np.testing.assert_allclose(control.truncate(latents, 0.5), latents / 2)
+    with pytest.raises(ValueError, match="psi=2"):
+        control.truncate(latents, 2)
+
+
+def test_a_probe_finds_the_direction_of_an_attribute():
+    latents = np.random.default_rng(0).normal(size=(2000, 6))
+    true = np.array([0.6, 0, 0.8, 0, 0, 0])
+    found = control.direction(latents, latents @ true > 0.5)
+    assert found.vector @ true > 0.98 and found.accuracy > 0.93 > found.majority
+    with pytest.raises(ValueError, match="one bool for each"):
+        control.direction(latents, np.ones(2000))
+    with pytest.raises(ValueError, match="must be some"):
+        control.direction(latents, np.ones(2000, bool))
+
+
+def test_a_class_has_a_direction_and_latents_move_along_it():
+    model = mlp_gan(SHAPE, None)
+    bright = control.class_direction(
+        model, lambda pictures: pictures.mean((1, 2, 3)) > 127.5, True, n=200
+    )
+    assert bright.accuracy > max(0.8, bright.majority)
+    latents = control.random_latents(model, 5, seed=1)
+    moved = control.traverse(model, latents, bright.vector, [-2, 0, 2])
+    assert moved.shape == (5, 3, *SHAPE)
+    means = moved.mean((2, 3, 4))
+    assert (means[:, 0] < means[:, 1]).all() and (means[:, 1] < means[:, 2]).all()
+
+
+def test_an_image_of_the_generator_is_inverted():
+    model = mlp_gan(SHAPE, 10)
+    pictures = model.generate(2, labels=[1, 2], seed=3)
+    latents, errors = control.invert(model, pictures, [1, 2], steps=150, prior=0.0)
+    variance = (pictures / 127.5 - 1).var()
+    assert latents.shape == (2, 8) and (errors < 0.05 * variance).all()
+    again = model.decode(latents, [1, 2]) / 127.5 - pictures / 127.5
+    np.testing.assert_allclose((again**2).mean((1, 2, 3)), errors, atol=1e-4)
