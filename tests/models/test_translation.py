@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_papers():
     assert isinstance(model.loss_function, losses.NonSaturating)
     model = models.CycleGAN((8, 8, 3))
     assert model.generator_to_a.name == "residual_generator"
-    assert (model.cycle_weight, model.identity_weight, model.history_size) == (10, 5, 50)
+    assert (model.cycle_weight, model.identity_weight, model.history_b.size) == (10, 5, 50)
     assert model.loss_function.scale == 1
     for optimizer in untrained(pix2pix).optimizers.values():
         assert float(optimizer.learning_rate) == pytest.approx(2e-4) and optimizer.beta_1 == 0.5
@@ -106,7 +106,8 @@ def test_the_discriminators_are_shown_earlier_fakes():
     assert (np.abs(model.history_a.images.numpy()).max((1, 2, 3)) > 0).all()
     before = model.history_b.images.numpy()
     fakes = tf.fill([8, *SHAPE], 0.5)
-    shown = model.history_b.exchange(fakes, kg.randomness.key(3)).numpy()
+    shown, _ = model.history_b(fakes, None, kg.randomness.key(3))
+    shown = shown.numpy()
     after = model.history_b.images.numpy()
     old = [any((image == known).all() for known in before) for image in shown]
     assert 0 < sum(old) < 8
