@@ -101,11 +101,7 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
     if num_images is not None:
         check_integer("num_images", num_images)
     check_integer("seed", seed, -(2**31), 2**31 - 1)
-    if not isinstance(source, Source):
-        height, width, channels = model.image_shape
-        split = split or "test"
-        named = isinstance(source, (str, os.PathLike))
-        source = load(source, split if named else "all", (height, width), channels)
+    source, split = images_for(model, source, split)
     pictures, labels = source.take(num_images or len(source), seed=seed)
     conditional = bool(model.num_classes)
     found = model.log_prob(pictures, labels if conditional else None, seed=seed, **settings)
@@ -125,6 +121,22 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
         seed=int(seed),
         parameters=settings,
     )
+
+
+def images_for(model, source, split=None):
+    """Images that a model was not trained on, as a source, and what its split is called.
+
+    Args:
+        model: what has an `image_shape`.
+        source: a `Source`, or what `keras_gen.data.load` takes, at the size of the model's images.
+        split: str or None; of what has several splits, "test" is loaded.
+    """
+    if isinstance(source, Source):
+        return source, split
+    split = split or "test"
+    named = isinstance(source, (str, os.PathLike))
+    height, width, channels = model.image_shape
+    return load(source, split if named else "all", (height, width), channels), split
 
 
 def check_has(model, method, what):
