@@ -7,3 +7,4 @@ from keras_gen.models.diffusion import Diffusion
 from keras_gen.models.gan import GAN
 from keras_gen.models.latent import LatentDiffusion
 from keras_gen.models.vae import VAE
+from keras_gen.models.vqvae import VQVAE
