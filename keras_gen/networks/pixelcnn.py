@@ -21,6 +21,7 @@ def gated(
     dilations=(1,),
     head_width=None,
     dropout=0.0,
+    embedding=None,
     seed=0,
 ):
     """Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation").
@@ -51,6 +52,8 @@ def gated(
         head_width: hidden units of the head, for each channel where it has a head of its own. None:
             `width`.
         dropout: fraction dropped within each block.
+        embedding: int, for levels that are not values on a line but indices, as a VQVAE's codes:
+            both stacks read a learned vector of so many numbers for each level. None: the value.
         seed: int, of the initial weights.
 
     Returns:
@@ -60,14 +63,22 @@ def gated(
         the likelihood needs it, also of the channels before it.
 
     Raises:
-        ValueError: when a kernel is even, or the first is smaller than 3.
+        ValueError: when a kernel is even, the first is smaller than 3, or there are several
+            channels to embed.
     """
     if first_kernel < 3 or not first_kernel % 2 or not kernel % 2:
         raise ValueError(
             "Kernels must be odd, and the first at least 3. Received: "
             f"first_kernel={first_kernel!r}, kernel={kernel!r}"
         )
-    net = _Builder(image_shape[2], num_classes, width, kernel, dropout, Initializers(seed))
+    if embedding and image_shape[2] != 1:
+        raise ValueError(
+            "Indices are images of one channel. Received: "
+            f"image_shape={tuple(image_shape)} with embedding={embedding!r}"
+        )
+    net = _Builder(
+        image_shape[2], num_classes, width, kernel, dropout, embedding, levels, Initializers(seed)
+    )
     steps = [dilations[i % len(dilations)] for i in range(blocks)]
     vertical = net.vertical(steps, first_kernel)
     horizontal = net.horizontal(steps, first_kernel)
@@ -76,9 +87,9 @@ def gated(
     image = keras.Input(image_shape, name="image")
     taken = [image, inputs.label_input()] if num_classes else [image]
     marked = ops.concatenate([image, ops.ones_like(image[..., :1])], axis=-1)
-    above = Shift("down", name="down")(marked)
+    above = Shift("down", dtype="float32", name="down")(marked)
     contexts = vertical([above, *taken[1:]] if num_classes else above)
-    features = horizontal([Shift("right", name="right")(marked), *contexts])
+    features = horizontal([Shift("right", dtype="float32", name="right")(marked), *contexts])
     parameters = head([features, image][: len(head.inputs)])
     return keras.Model(taken if num_classes else image, parameters, name="pixelcnn")
 
@@ -86,7 +97,8 @@ def gated(
 class _Builder:
     """The three parts, for images of any size."""
 
-    def __init__(self, channels, num_classes, width, kernel, dropout, initial):
+    def __init__(self, channels, num_classes, width, kernel, dropout, embedding, levels, initial):
+        self.embedding, self.levels = embedding, levels
         self.channels, self.num_classes, self.width = channels, num_classes, width
         self.kernel, self.dropout, self.initial = kernel, dropout, initial
 
@@ -95,7 +107,12 @@ class _Builder:
         label = inputs.label_input() if self.num_classes else None
         code = None if label is None else inputs.one_hot(label, self.num_classes)
         v = self._causal(
-            above, self.width, "down", "first", size=first_kernel // 2, across=first_kernel
+            self._read(above),
+            self.width,
+            "down",
+            "first",
+            size=first_kernel // 2,
+            across=first_kernel,
         )
         contexts = []
         for i, dilation in enumerate(dilations):
@@ -115,7 +132,7 @@ class _Builder:
             keras.Input((None, None, 2 * self.width), name=f"context_{i}")
             for i in range(len(dilations))
         ]
-        h = self._causal(left, self.width, "right", "first", size=first_kernel // 2)
+        h = self._causal(self._read(left), self.width, "right", "first", size=first_kernel // 2)
         for i, (dilation, context) in enumerate(zip(dilations, contexts)):
             kernel = {"size": self.kernel // 2 + 1, "dilation": dilation}
             b = self._causal(h, 2 * self.width, "right", f"horizontal_{i}", **kernel)
@@ -125,6 +142,18 @@ class _Builder:
             )
             h = layers.Add(name=f"horizontal_{i}_out")([h, residual])
         return keras.Model([left, *contexts], h, name="horizontal")
+
+    def _read(self, marked):
+        """What a stack is given: the values and the mark, or vectors in their place.
+
+        They are float32 up to here in every precision, as an index must not be rounded.
+        """
+        if not self.embedding:
+            return marked
+        value, inside = marked[..., 0], marked[..., 1:]
+        index = ops.cast(ops.round((value + 1) / 2 * (self.levels - 1)), "int32")
+        code = inputs.one_hot(index, self.levels) * inside
+        return self._dense(code, self.embedding, "embedding", use_bias=False)
 
     def head(self, levels, likelihood, hidden):
         """A hidden layer; one for each channel where channels must be seen by those after them."""
