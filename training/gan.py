@@ -39,6 +39,11 @@ def arguments():
     loss.add_argument("--discriminator-steps", type=int, default=1)
     loss.add_argument("--augmentation", choices=kg.data.augmentation.AUGMENTATIONS)
     loss.add_argument("--weight-clip", type=float, help="bound of the discriminator's weights")
+    loss.add_argument("--classification-weight", type=float, help="resnet: of ACGAN's classifier")
+    loss.add_argument(
+        "--categorical-codes", type=int, nargs="+", default=[], help="InfoGAN: values"
+    )
+    loss.add_argument("--continuous-codes", type=int, default=0, help="resnet: InfoGAN's, how many")
     loss.add_argument("--history", type=int, default=0, help="earlier fakes kept")
 
     training = common.add_training(parser, batch_size=None, ema=None)
@@ -52,7 +57,7 @@ def arguments():
     return args
 
 
-def networks(args, shape, num_classes):
+def networks(args, shape, num_classes, codes):
     module = getattr(kg.networks, args.network)
     shared, own = {"num_classes": num_classes}, {}
     if args.network == "mlp":
@@ -62,8 +67,14 @@ def networks(args, shape, num_classes):
         own = {"dropout": args.dropout, "batch_normalization": args.batch_normalization}
     else:
         shared |= {"width": args.width, "blocks": args.blocks, "attention": args.attention}
-        own = {"normalization": args.normalization, "minibatch_std": args.minibatch_std}
+        own = {
+            "normalization": args.normalization,
+            "minibatch_std": args.minibatch_std,
+            "classifier": args.classification_weight is not None,
+            "code_parameters": codes.dim if codes else 0,
+        }
     latent_dim = args.latent_dim or (64 if args.network == "resnet" else 100)
+    latent_dim += codes.dim if codes else 0
     return (
         module.generator(shape, latent_dim, seed=2 * args.seed, **shared),
         module.discriminator(shape, seed=2 * args.seed + 1, **shared, **own),
@@ -80,15 +91,20 @@ def build(args, source, num_classes, steps):
     penalties = [penalty(weight) for penalty, weight in weights if weight]
     given = any(weight is not None for _, weight in weights)
     burn_in = args.burn_in or steps * args.batch_size
+    codes = None
+    if args.categorical_codes or args.continuous_codes:
+        codes = kg.losses.Codes(args.categorical_codes, args.continuous_codes)
     model = kg.models.GAN(
         shape,
         num_classes,
-        *networks(args, shape, num_classes),
+        *networks(args, shape, num_classes, codes),
         loss=args.loss,
         penalties=penalties if given else None,
         discriminator_steps=args.discriminator_steps,
         recipe=RECIPES[args.network],
         burn_in=burn_in,
+        classification_weight=args.classification_weight,
+        codes=codes,
         augmentation=args.augmentation,
         weight_clip=args.weight_clip,
         history=args.history,

@@ -8,6 +8,8 @@ import common
 
 import keras_gen as kg
 
+NETWORKS = {"gated": kg.networks.pixelcnn.gated, "plus_plus": kg.networks.pixelcnn.plus_plus}
+
 
 def arguments():
     parser = common.parser(__doc__)
@@ -18,11 +20,13 @@ def arguments():
     model.add_argument("--levels", type=int, default=256, help="2 to 256, of a channel")
     model.add_argument("--likelihood", choices=kg.losses.PIXEL_LIKELIHOODS, default="categorical")
     model.add_argument("--binarization", help="with 2 levels: a threshold in (0, 1) or stochastic")
+    model.add_argument("--network", choices=NETWORKS, default="gated", help="plus_plus: PixelCNN++")
     model.add_argument("--width", type=int, default=64, help="channels")
-    model.add_argument("--blocks", type=int, default=6)
+    model.add_argument("--blocks", type=int, help="gated: 6; plus_plus: 2 at each resolution")
+    model.add_argument("--resolutions", type=int, default=2, help="of plus_plus")
     model.add_argument("--first-kernel", type=int, default=7)
-    model.add_argument("--kernel", type=int, default=3)
-    model.add_argument("--dilations", type=int, nargs="+", default=[1], help="of blocks, in turn")
+    model.add_argument("--kernel", type=int, default=3, help="of gated")
+    model.add_argument("--dilations", type=int, nargs="+", default=[1], help="of gated, in turn")
     model.add_argument("--dropout", type=float, default=0.0)
 
     training = common.add_training(parser, batch_size=64, learning_rate=1e-3)
@@ -35,18 +39,21 @@ def arguments():
 
 
 def build(args, source, num_classes, steps):
-    network = kg.networks.pixelcnn.gated(
+    own = {"dropout": args.dropout, "seed": args.seed}
+    if args.blocks:
+        own["blocks"] = args.blocks
+    if args.network == "gated":
+        own |= {"kernel": args.kernel, "dilations": args.dilations}
+    else:
+        own["resolutions"] = args.resolutions
+    network = NETWORKS[args.network](
         source.image_shape,
         args.levels,
         num_classes,
         args.likelihood,
         width=args.width,
-        blocks=args.blocks,
         first_kernel=args.first_kernel,
-        kernel=args.kernel,
-        dilations=args.dilations,
-        dropout=args.dropout,
-        seed=args.seed,
+        **own,
     )
     model = kg.models.PixelCNN(
         source.image_shape,

@@ -53,6 +53,10 @@ class Likelihood(Strategy):
         """The expected images, float32 [..., height, width, channels] in [-1, 1]."""
         raise NotImplementedError
 
+    def sample(self, parameters, key):
+        """Images drawn pixel by pixel, float32 [..., height, width, channels] in [-1, 1]."""
+        raise NotImplementedError
+
     def bits_per_dimension(self, log_prob, dimensions):
         """-log2 p of the levels, or an upper bound of it, divided by the `dimensions` (height *
         width * channels) of an image."""
@@ -102,6 +106,10 @@ class Bernoulli(Likelihood):
 
     def mean(self, parameters):
         return 2 * tf.sigmoid(parameters) - 1
+
+    def sample(self, parameters, key):
+        white = randomness.uniform(_shape(parameters), key) < tf.sigmoid(parameters)
+        return 2 * tf.cast(white, tf.float32) - 1
 
     def get_config(self):
         return {"binarization": self.binarization}
@@ -171,6 +179,11 @@ class Gaussian(Likelihood):
     def mean(self, parameters):
         return tf.clip_by_value(self._split(parameters)[0], -1, 1)
 
+    def sample(self, parameters, key):
+        mean, log_deviation = self._split(parameters)
+        noise = randomness.normal(_shape(mean), key)
+        return tf.clip_by_value(mean + tf.exp(log_deviation) * noise, -1, 1)
+
     def get_config(self):
         return {
             "deviation": self.deviation,
@@ -209,6 +222,13 @@ class DiscretizedLogistic(Likelihood):
 
     def mean(self, parameters):
         return tf.clip_by_value(self._split(parameters)[0], -1, 1)
+
+    def sample(self, parameters, key):
+        mean, log_scale = self._split(parameters)
+        share = randomness.uniform(_shape(mean), key, 1e-6, 1 - 1e-6)
+        drawn = mean + tf.exp(log_scale) * (tf.math.log(share) - tf.math.log1p(-share))
+        levels_drawn = tf.round((tf.clip_by_value(drawn, -1, 1) + 1) / BIN)
+        return levels_drawn * BIN - 1
 
     def get_config(self):
         return {"least": self.least}

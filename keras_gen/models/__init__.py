@@ -9,3 +9,4 @@ from keras_gen.models.gan import GAN
 from keras_gen.models.latent import LatentDiffusion
 from keras_gen.models.translation import CycleGAN, Pix2Pix
 from keras_gen.models.vae import VAE
+from keras_gen.models.vqvae import VQVAE

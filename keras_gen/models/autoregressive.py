@@ -48,7 +48,8 @@ class PixelCNN(GenerativeModel):
         image_shape: (height, width, channels).
         num_classes: number of classes; None for a model without labels.
         levels: 2 to 256, values that a channel of a pixel can have; what is given is rounded to
-            the nearest of them.
+            the nearest of them. Up to 65,536 with a network of your own, for what is no picture,
+            such as the codes of a `VQVAE`.
         network: Functional model: image (and label) -> parameters of the likelihood, float32
             [batch, h, w, parameters], made of the parts "vertical", "horizontal" and "head". None:
             `networks.pixelcnn.gated`; `networks.pixelcnn.plus_plus` is another.
@@ -78,9 +79,10 @@ class PixelCNN(GenerativeModel):
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
-        if not isinstance(levels, (int, np.integer)) or not 2 <= levels <= 256:
+        most = 256 if network is None else 65536
+        if not isinstance(levels, (int, np.integer)) or not 2 <= levels <= most:
             raise ValueError(
-                f"`levels` must be an integer in [2, 256]. Received: levels={levels!r}"
+                f"`levels` must be an integer in [2, {most}]. Received: levels={levels!r}"
             )
         self.levels = int(levels)
         check_binarization(binarization)
@@ -270,7 +272,7 @@ class PixelCNN(GenerativeModel):
         return in_batches(compiled, self.rows(n, labels, seed), batch_size)
 
     def generate_step(self, seed, label=None, cached=True):
-        return self.to_values(self._drawn(seed, label, cached=cached))
+        return self.to_values(self.draw_levels(seed, label, cached=cached))
 
     def complete(self, pictures, masks, labels=None, seed=0, batch_size=1024, cached=True):
         """Draws what a mask hides, each pixel given those above it and left of it.
@@ -304,12 +306,12 @@ class PixelCNN(GenerativeModel):
 
         def step(picture, mask, seed, label=None):
             known = self._row_levels(picture, seed)
-            drawn = self.to_values(self._drawn(seed, label, known, mask, cached))
+            drawn = self.to_values(self.draw_levels(seed, label, known, mask, cached))
             return tf.where(mask[..., None], images.to_uint8(drawn), picture)
 
         return self.grouped(step, [picture, mask, seed, label])
 
-    def _drawn(self, seed, label=None, known=None, mask=None, cached=True):
+    def draw_levels(self, seed, label=None, known=None, mask=None, cached=True):
         """Levels int32 [rows, h, w, c], drawn pixel by pixel.
 
         Args:

@@ -124,6 +124,11 @@ class GAN(GenerativeModel):
         self.half_life, self.weight_clip = half_life, weight_clip
         self.classification_weight, self.codes = classification_weight, codes
         self.augmentation = get_augmentation(augmentation)
+        if history and codes:
+            raise ValueError(
+                "Images of the history come without the codes they were made of. "
+                f"Received: history={history!r}, codes={codes!r}"
+            )
 
         if generator is None:
             generator = defaults.generator(

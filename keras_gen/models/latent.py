@@ -34,8 +34,8 @@ class LatentDiffusion(GenerativeModel):
     ```
 
     Args:
-        autoencoder: trained `VAE` or `Autoencoder`, without classes or with those of `diffusion`;
-            its averaged networks are used.
+        autoencoder: trained `VAE`, `VQVAE` or `Autoencoder`, without classes or with those of
+            `diffusion`; its averaged networks are used.
         diffusion: `Diffusion` whose images are the latents, (height, width, channels) with as many
             numbers as the autoencoder's latent has units, made with `clip=False`. It says how
             images are sampled, and gives the seed and the average.
@@ -84,8 +84,8 @@ class LatentDiffusion(GenerativeModel):
             count: how many of its images, drawn at random, are encoded.
         """
         pictures, labels = source.take(min(count, len(source)), seed=0)
-        codes = autoencoder.codes(pictures, labels if autoencoder.num_classes else None)
-        latents = codes[:, : autoencoder.latent_dim].reshape(-1, diffusion.image_shape[-1])
+        latents = autoencoder.latents(pictures, labels if autoencoder.num_classes else None)
+        latents = latents.reshape(-1, diffusion.image_shape[-1])
         deviation = np.maximum(latents.std(0, dtype=np.float64), SMALLEST_DEVIATION)
         mean = latents.mean(0, dtype=np.float64)
         return cls(autoencoder, diffusion, mean.tolist(), deviation.tolist(), name)

@@ -147,8 +147,7 @@ class Latents:
 
     def reconstruct(self, pictures, labels=None, batch_size=1024):
         """Pictures encoded and decoded again; arguments as in `encode`, uint8 [n, h, w, c]."""
-        latents = self.codes(pictures, labels, batch_size)[:, : self.latent_dim]
-        return self.decode(latents, labels, batch_size)
+        return self.decode(self.latents(pictures, labels, batch_size), labels, batch_size)
 
     def interpolate(self, first, second, count, labels=None, batch_size=1024):
         """Images between two, on the straight line from latent to latent.
@@ -171,8 +170,7 @@ class Latents:
                 f"{len(first)} and {len(second)} images, count={count!r}"
             )
         start, end = (
-            self.codes(pictures, labels, batch_size)[:, None, : self.latent_dim]
-            for pictures in (first, second)
+            self.latents(pictures, labels, batch_size)[:, None] for pictures in (first, second)
         )
         share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
         return self._decoded((1 - share) * start + share * end, labels, batch_size)
@@ -203,7 +201,7 @@ class Latents:
                 f"`values` must be [count], and `units` ints below {self.latent_dim}. "
                 f"Received: values={values!r}, units={units!r}"
             )
-        latents = self.codes(pictures, labels, batch_size)[:, : self.latent_dim]
+        latents = self.latents(pictures, labels, batch_size)
         shape = len(latents), len(chosen), len(values), self.latent_dim
         varied = np.broadcast_to(latents[:, None, None], shape).copy()
         for i, unit in enumerate(chosen):
@@ -243,6 +241,11 @@ class Latents:
         rows = [pictures, *self.picture_rows(len(pictures), labels)[1:]]
         function = self.compiled_function("encode", self.encode_images, specs_of(rows))
         return in_batches(function, rows, batch_size)
+
+    def latents(self, pictures, labels=None, batch_size=1024):
+        """Latents of pictures, float32 [n, latent_dim], means where they are distributions;
+        arguments as in `encode`."""
+        return self.codes(pictures, labels, batch_size)[:, : self.latent_dim]
 
     def _decoded(self, latents, labels, batch_size):
         """Images of latents [n, ..., latent_dim], labels being those of the first dimension."""

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.data.arrays import check_images
+from keras_gen.layers import HistoryBuffer
 from keras_gen.models.base import GenerativeModel, in_batches, specs_of
-from keras_gen.models.history import History
 
 
 class Translator(GenerativeModel):
@@ -506,7 +506,6 @@ class CycleGAN(Translator):
         self.identity_weight = _weight("identity_weight", identity_weight)
         if int(history) != history or history < 0:
             raise ValueError(f"`history` must be an integer >= 0. Received: history={history!r}")
-        self.history_size = int(history)
         generator, discriminator = networks.translation.residual, networks.patchgan.discriminator
         seeds, shape = range(4 * self.seed, 4 * self.seed + 4), self.image_shape
         self.generator_to_a = generator_to_a or generator(shape, seed=seeds[0])
@@ -519,8 +518,9 @@ class CycleGAN(Translator):
             self._check_discriminator(name, getattr(self, name), takes=1)
         self.averaged_to_a = self.averages.follow(self.generator_to_a)
         self.averaged_to_b = self.averages.follow(self.generator_to_b)
-        self.history_a = History(self, "history_a", self.history_size, self.image_shape)
-        self.history_b = History(self, "history_b", self.history_size, self.image_shape)
+        self.history_a, self.history_b = (
+            HistoryBuffer(self.image_shape, int(history)) if history else None for _ in range(2)
+        )
         self.built = True
 
     def get_config(self):
@@ -530,7 +530,7 @@ class CycleGAN(Translator):
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names},
             "cycle_weight": self.cycle_weight,
             "identity_weight": self.identity_weight,
-            "history": self.history_size,
+            "history": self.history_a.size if self.history_a else 0,
         }
 
     @property
@@ -569,9 +569,11 @@ class CycleGAN(Translator):
         return loss_a + loss(self.discriminator_b, real_b, fake_b, key_b, training)
 
     def discriminator_terms(self, first, second, made, key, training=True):
-        if training:
-            histories = self.history_a, self.history_b
-            made = [history.exchange(fakes, key) for history, fakes in zip(histories, made)]
+        if training and self.history_a:
+            made = [
+                history(fakes, None, randomness.key(key, kind))[0]
+                for history, fakes, kind in zip((self.history_a, self.history_b), made, "ab")
+            ]
         loss = self._adversarial(self.discriminator_loss, first, second, *made, key, training)
         return {"discriminator_loss": loss}
 

@@ -22,6 +22,7 @@ def gated(
     dilations=(1,),
     head_width=None,
     dropout=0.0,
+    embedding=None,
     seed=0,
 ):
     """Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation").
@@ -52,6 +53,8 @@ def gated(
         head_width: hidden units of the head, for each channel where it has a head of its own. None:
             `width`.
         dropout: fraction dropped within each block.
+        embedding: int, for levels that are not values on a line but indices, as a VQVAE's codes:
+            both stacks read a learned vector of so many numbers for each level. None: the value.
         seed: int, of the initial weights.
 
     Returns:
@@ -61,11 +64,17 @@ def gated(
         the likelihood needs it, also of the channels before it.
 
     Raises:
-        ValueError: when a kernel is even, or the first is smaller than 3.
+        ValueError: when a kernel is even, the first is smaller than 3, or there are several
+            channels to embed.
     """
     _check_kernels(first_kernel, kernel)
-    net = _Gated(image_shape[2], num_classes, width, dropout, Initializers(seed))
-    net.kernel = kernel
+    if embedding and image_shape[2] != 1:
+        raise ValueError(
+            "Indices are images of one channel. Received: "
+            f"image_shape={tuple(image_shape)} with embedding={embedding!r}"
+        )
+    shared = image_shape[2], num_classes, width, dropout, Initializers(seed)
+    net = _Gated(*shared, kernel=kernel, embedding=embedding, levels=levels)
     steps = [dilations[i % len(dilations)] for i in range(blocks)]
     vertical = net.vertical(steps, first_kernel)
     horizontal = net.horizontal(steps, first_kernel)
@@ -117,8 +126,8 @@ def plus_plus(
     """
     _check_kernels(first_kernel, 3)
     positive(width=width, blocks=blocks, resolutions=resolutions)
-    net = _PlusPlus(image_shape[2], num_classes, width, dropout, Initializers(seed))
-    net.blocks, net.resolutions = blocks, resolutions
+    shared = image_shape[2], num_classes, width, dropout, Initializers(seed)
+    net = _PlusPlus(*shared, blocks=blocks, resolutions=resolutions)
     vertical, horizontal = net.vertical(first_kernel), net.horizontal(first_kernel)
     head = net.head(levels, losses.get_pixel_likelihood(likelihood), head_width or width)
     return _assembled(image_shape, num_classes, vertical, horizontal, head)
@@ -137,9 +146,9 @@ def _assembled(image_shape, num_classes, vertical, horizontal, head):
     image = keras.Input(image_shape, name="image")
     taken = [image, inputs.label_input()] if num_classes else [image]
     marked = ops.concatenate([image, ops.ones_like(image[..., :1])], axis=-1)
-    above = Shift("down", name="down")(marked)
+    above = Shift("down", dtype="float32", name="down")(marked)
     contexts = vertical([above, *taken[1:]] if num_classes else above)
-    features = horizontal([Shift("right", name="right")(marked), *contexts])
+    features = horizontal([Shift("right", dtype="float32", name="right")(marked), *contexts])
     parameters = head([features, image][: len(head.inputs)])
     return keras.Model(taken if num_classes else image, parameters, name="pixelcnn")
 
@@ -200,12 +209,21 @@ class _Builder:
 class _Gated(_Builder):
     """The streams of the gated PixelCNN."""
 
+    def __init__(self, *shared, kernel, embedding, levels):
+        super().__init__(*shared)
+        self.kernel, self.embedding, self.levels = kernel, embedding, levels
+
     def vertical(self, dilations, first_kernel):
         above = keras.Input((None, None, self.channels + 1), name="above")
         label = inputs.label_input() if self.num_classes else None
         code = None if label is None else inputs.one_hot(label, self.num_classes)
         v = self._causal(
-            above, self.width, "down", "first", size=first_kernel // 2, across=first_kernel
+            self._read(above),
+            self.width,
+            "down",
+            "first",
+            size=first_kernel // 2,
+            across=first_kernel,
         )
         contexts = []
         for i, dilation in enumerate(dilations):
@@ -225,7 +243,7 @@ class _Gated(_Builder):
             keras.Input((None, None, 2 * self.width), name=f"context_{i}")
             for i in range(len(dilations))
         ]
-        h = self._causal(left, self.width, "right", "first", size=first_kernel // 2)
+        h = self._causal(self._read(left), self.width, "right", "first", size=first_kernel // 2)
         for i, (dilation, context) in enumerate(zip(dilations, contexts)):
             kernel = {"size": self.kernel // 2 + 1, "dilation": dilation}
             b = self._causal(h, 2 * self.width, "right", f"horizontal_{i}", **kernel)
@@ -235,6 +253,18 @@ class _Gated(_Builder):
             )
             h = layers.Add(name=f"horizontal_{i}_out")([h, residual])
         return keras.Model([left, *contexts], h, name="horizontal")
+
+    def _read(self, marked):
+        """What a stack is given: the values and the mark, or vectors in their place.
+
+        They are float32 up to here in every precision, as an index must not be rounded.
+        """
+        if not self.embedding:
+            return marked
+        value, inside = marked[..., 0], marked[..., 1:]
+        index = ops.cast(ops.round((value + 1) / 2 * (self.levels - 1)), "int32")
+        code = inputs.one_hot(index, self.levels) * inside
+        return self._dense(code, self.embedding, "embedding", use_bias=False)
 
     def _gated(self, x, name):
         value, gate = ops.split(x, 2, axis=-1)
@@ -246,6 +276,10 @@ class _Gated(_Builder):
 
 class _PlusPlus(_Builder):
     """The streams of PixelCNN++."""
+
+    def __init__(self, *shared, blocks, resolutions):
+        super().__init__(*shared)
+        self.blocks, self.resolutions = blocks, resolutions
 
     def vertical(self, first_kernel):
         above = keras.Input((None, None, self.channels + 1), name="above")

@@ -95,9 +95,9 @@ def pixel_distance(model, source):
     return kernel(real, real) + kernel(fake, fake) - 2 * kernel(real, fake)
 
 
-def latent_distance(model, source):
-    """The loss of a diffusion model in the latents of an autoencoder that was not trained, where
-    images cannot come near the data."""
+def loss_on_data(model, source):
+    """The loss, of models that do not generate images near the data: a diffusion model or a prior
+    in the latents of an autoencoder that was not trained, or an autoencoder without a prior."""
     pixels, labels = source.take(256, seed=0)
     batches = kg.data.load((pixels, labels) if model.num_classes else pixels).batches(256)
     return model.evaluate(batches, verbose=0, return_dict=True)["loss"]
@@ -360,6 +360,23 @@ def cycle_distance(model, source):
     return np.abs(np.stack(again).astype(float) - np.stack([a, b])).mean()
 
 
+def vqvae(image_shape, num_classes, **kwargs):
+    codes = (image_shape[0] // 2, image_shape[1] // 2, 1)
+    latents, own = (*codes[:2], 4), {"width": 8, "blocks": 0}
+    prior = {"width": 16, "blocks": 1, "first_kernel": 5, "embedding": 8}
+    return models.VQVAE(
+        image_shape,
+        num_classes,
+        encoder=networks.autoencoder.spatial_encoder(image_shape, latents, parameters=1, **own),
+        decoder=networks.autoencoder.spatial_decoder(image_shape, latents, seed=1, **own),
+        latent_shape=latents,
+        codebook_size=16,
+        prior=networks.pixelcnn.gated(codes, 16, num_classes, **prior),
+        ema=0.9,
+        **kwargs,
+    )
+
+
 CASES = [
     Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
     Case(
@@ -371,6 +388,20 @@ CASES = [
             "beta": lambda w: {"beta": w},
             "free bits": lambda w: {"free_bits": w / 100},
         },
+    ),
+    Case(
+        "vqvae",
+        vqvae,
+        labelled=False,
+        progress=loss_on_data,
+        weighted={"commitment": lambda w: {"commitment_cost": w}},
+    ),
+    Case(
+        "vqvae-prior",
+        lambda *shape_and_classes, **kwargs: vqvae(*shape_and_classes, stage="prior", **kwargs),
+        labelled=True,
+        learning_rate=4e-3,
+        progress=loss_on_data,
     ),
     diffusion("rectified_flow", labelled=True, steps=4),
     diffusion(
@@ -389,7 +420,7 @@ CASES = [
         latent_diffusion,
         labelled=False,
         learning_rate=4e-3,
-        progress=latent_distance,
+        progress=loss_on_data,
     ),
     diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
     Case(

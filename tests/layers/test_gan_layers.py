@@ -14,6 +14,7 @@ from keras_gen.layers import (
     SelfAttention,
     SpectralNormalization,
 )
+from keras_gen.layers.history_buffer import exchanged
 
 RANDOM = np.random.default_rng(0)
 
@@ -139,20 +140,47 @@ def test_attention_begins_as_the_identity_and_then_mixes_positions():
     np.testing.assert_allclose(layer(x)[1].numpy().reshape(16, 8), expected, atol=1e-5)
 
 
-def test_the_buffer_fills_and_then_gives_half_of_a_batch_back():
-    buffer = HistoryBuffer((1, 1, 1), 6)
-    given = []
-    for i in range(8):
-        images = tf.reshape(tf.range(4, dtype=tf.float32) + 4 * i, [4, 1, 1, 1])
+def taken_in_turn(buffer, count, images, coins, slots):
+    """What a history of fakes is, image after image."""
+    buffer, shown = list(buffer), []
+    for image, coin, slot in zip(images, coins, slots):
+        if count < len(buffer):
+            buffer[count], count = image, count + 1
+            shown.append(image)
+        elif coin:
+            shown.append(buffer[slot])
+            buffer[slot] = image
+        else:
+            shown.append(image)
+    return shown, buffer, count
+
+
+@pytest.mark.parametrize("size, batch", [(1, 3), (4, 3), (5, 16), (50, 4)])
+def test_a_batch_is_exchanged_as_its_images_one_after_another(size, batch):
+    rng, function = np.random.default_rng(size), tf.function(exchanged)
+    buffer, count = np.full(size, -1), 0
+    for step in range(20):
+        images = batch * step + np.arange(batch)
+        coins, slots = rng.random(batch) < 0.5, rng.integers(0, size, batch).astype("int32")
+        known = np.concatenate([buffer, images])
+        shown, held, own_count = function(size, tf.constant(count), coins, slots)
+        expected, buffer, count = taken_in_turn(buffer, count, images, coins, slots)
+        np.testing.assert_array_equal(known[shown], expected)
+        np.testing.assert_array_equal(known[held], buffer)
+        assert own_count == count
+
+
+def test_the_buffer_keeps_images_with_their_labels_and_gives_about_half_back():
+    buffer, earlier = HistoryBuffer((1, 1, 1), 6), 0
+    for i in range(25):
         labels = tf.range(4) + 4 * i
+        images = tf.reshape(tf.cast(labels, tf.float32), [4, 1, 1, 1])
         mixed, mixed_labels = buffer(images, labels, randomness.key(i))
-        values = mixed.numpy().ravel()
-        np.testing.assert_array_equal(values, mixed_labels)  # labels stay with their images
-        np.testing.assert_array_equal(values[2:], images.numpy().ravel()[2:])
-        given.append(values[:2])
-    for i in range(3):
-        np.testing.assert_array_equal(given[i], [4 * i, 4 * i + 1])
-    for i in range(3, 8):
-        assert (given[i] < 4 * i).all() and len(set(given[i])) == 2
+        np.testing.assert_array_equal(mixed.numpy().ravel(), mixed_labels)
+        if i == 0:
+            np.testing.assert_array_equal(mixed, images)
+        earlier += (mixed_labels.numpy() < 4 * i).sum()
+    assert 25 < earlier < 70  # of 94 that found the buffer full, half and less: of this batch too
+    assert (buffer.images.numpy().ravel() == buffer.labels.numpy()).all() and buffer.count == 6
     with pytest.raises(ValueError, match="size=0"):
         HistoryBuffer((1, 1, 1), 0)

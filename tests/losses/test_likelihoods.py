@@ -116,6 +116,22 @@ def test_dequantized_images_stay_within_their_levels():
     np.testing.assert_array_equal(losses.Gaussian(dequantize=False).observed(images, KEY), images)
 
 
+@pytest.mark.parametrize("likelihood", EVERY, ids=lambda x: f"{x.__class__.__name__}{x.parameters}")
+def test_samples_have_the_mean_that_is_said(likelihood):
+    parameters = tf.tile(
+        tf.constant([0.4] + [-3.0] * (likelihood.parameters - 1))[None, None, None],
+        [20_000, 1, 1, 1],
+    )
+    drawn = likelihood.sample(parameters, KEY).numpy()
+    mean = likelihood.mean(parameters).numpy()
+    assert drawn.shape == mean.shape == (20_000, 1, 1, 1)
+    assert drawn.std() > 0 and np.abs(drawn).max() <= 1
+    np.testing.assert_allclose(drawn.mean(), mean[0, 0, 0, 0], atol=0.02)
+    if isinstance(likelihood, losses.DiscretizedLogistic):
+        levels = (drawn + 1) * 127.5
+        np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
+
+
 def test_parameters_come_channel_after_channel():
     """All means, then all log-deviations."""
     parameters = tf.constant([0.1, 0.2, 0.3, -9.0, -9.0, -9.0])[None, None, None]

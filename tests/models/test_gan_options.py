@@ -135,6 +135,8 @@ def test_networks_must_have_the_outputs_that_are_asked_for():
         )
     with pytest.raises(ValueError, match="needs classes"):
         models.GAN(SHAPE, classification_weight=1.0)
+    with pytest.raises(ValueError, match="without the codes"):
+        models.GAN(SHAPE, codes=losses.Codes([3]), history=10)
 
 
 def test_penalties_are_on_images_as_they_are():
