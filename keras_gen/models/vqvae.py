@@ -166,7 +166,7 @@ class VQVAE(GenerativeModel):
             "autocast": False,
             "aggregation": "only_first_replica",  # of values that are the same on all
         }
-        first = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
+        first = keras.initializers.RandomNormal(stddev=0.1, seed=self.seed)
         self.codebook = self.add_weight(
             name="codebook", shape=(size, channels), initializer=first, **own
         )

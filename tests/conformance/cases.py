@@ -400,7 +400,7 @@ CASES = [
         "vqvae-prior",
         lambda *shape_and_classes, **kwargs: vqvae(*shape_and_classes, stage="prior", **kwargs),
         labelled=True,
-        learning_rate=4e-3,
+        learning_rate=1e-2,
         progress=loss_on_data,
     ),
     diffusion("rectified_flow", labelled=True, steps=4),

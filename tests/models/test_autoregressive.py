@@ -197,6 +197,21 @@ def test_cached_sampling_at_several_resolutions(shape, num_classes, likelihood, 
     np.testing.assert_array_equal(cached, model.generate(66, seed=2, cached=False))
 
 
+def test_cached_sampling_of_embedded_levels():
+    network = kg.networks.pixelcnn.gated(GREY, 300, width=8, blocks=1, embedding=4)
+    model = kg.models.PixelCNN(GREY, levels=300, network=network)
+    random = np.random.default_rng(0)
+    for weight in model.averaged_network.weights:
+        weight.assign(np.asarray(weight) + 0.3 * random.normal(size=weight.shape))
+    seed = tf.range(model.generation_rows, dtype=tf.int64)
+    cached, naive = (
+        tf.function(lambda seed, c=c: model.draw_levels(seed, cached=c))(seed)
+        for c in (True, False)
+    )
+    np.testing.assert_array_equal(cached, naive)
+    assert np.max(cached) > 256
+
+
 def test_what_the_caches_say_is_what_the_network_says(monkeypatch, grey):
     """Not the levels alone: the numbers that they are drawn by are equal, bit for bit."""
     seen = []

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gen as kg
-from tests.conformance.cases import digits, one_step, state, vae
+from tests.conformance.cases import digits, one_step, state, vae, vqvae
 from tests.models.test_diffusion import lively
 
 SHAPE, LATENT = (8, 8, 1), (4, 4, 2)
@@ -91,6 +91,19 @@ def test_an_autoencoder_with_the_same_classes():
     batch = next(iter(digits(SHAPE).batches(16, seed=0)))
     assert np.isfinite(one_step(model, batch)["loss"]).all()
     assert model.generate(2, labels=[3, 4]).shape == (2, *SHAPE)
+
+
+def test_the_vectors_of_a_vqvae():
+    autoencoder, source = vqvae(SHAPE, None), digits(SHAPE)
+    model = kg.models.LatentDiffusion.measured(autoencoder, prior(shape=(4, 4, 4)), source)
+    model.compile()
+    assert np.isfinite(one_step(model, next(iter(source.batches(16, seed=0))))["loss"]).all()
+    drawn = model.diffusion.generate_step(tf.range(16, dtype=tf.int64), tf.fill([16], 3)).numpy()
+    mean, deviation = model.statistics.numpy()
+    vectors = (drawn * deviation + mean).reshape(16, -1)
+    made = model.generate(16, 3, np.arange(16))
+    expected = kg.images.to_uint8(autoencoder.decode_step(vectors)).numpy()
+    assert (np.abs(made.astype(int) - expected).max((1, 2, 3)) <= 1).mean() > 0.8
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -107,6 +108,33 @@ def test_labels_move_every_pixel():
         assert (first != second).numpy().any(-1).all()
 
 
+def test_of_embedded_levels_a_pixel_is_told_of_those_before_it():
+    network = lively(
+        networks.pixelcnn.gated((4, 5, 1), 9, width=8, blocks=1, first_kernel=9, embedding=6)
+    )
+    levels = np.random.default_rng(0).integers(0, 9, (4, 5, 1))
+    changed = np.repeat(levels[None], 21, 0)
+    for place in range(20):
+        changed[place, place // 5, place % 5] = (levels[place // 5, place % 5] + 1) % 9
+    out = network(changed.astype(np.float32) / 4 - 1).numpy()
+    told = (out[:20] != out[20]).any(-1).reshape(20, 20)  # by which level, which pixel
+    np.testing.assert_array_equal(told, np.triu(np.ones((20, 20), bool), 1))
+
+
+def test_embedded_levels_have_no_order_and_are_not_rounded():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    network = networks.pixelcnn.gated((1, 2, 1), 512, width=8, blocks=1, embedding=6)
+    for part in ("vertical", "horizontal"):
+        table = network.get_layer(part).get_layer("embedding").weights[0]
+        assert table.shape == (512, 6)
+    table.assign(np.eye(512, 6, -506))  # zero but for the last six levels
+    lively(network.get_layer("head"))
+    levels = np.stack([np.arange(512), np.zeros(512)], 1).reshape(512, 1, 2, 1)
+    out = network((levels * (2 / 511) - 1).astype(np.float32))[:, 0, 1].numpy()
+    assert (out[:506] == out[0]).all()
+    assert len(np.unique(out[506:], axis=0)) == 6 and (out[506:] != out[0]).any(1).all()
+
+
 def test_the_seed_decides_the_weights_alone():
     def weights(seed):
         return np.concatenate(
@@ -135,3 +163,8 @@ def test_wrong_numbers_are_named():
         networks.pixelcnn.plus_plus((4, 4, 1), resolutions=0)
     with pytest.raises(ValueError, match="Received: first_kernel=4"):
         networks.pixelcnn.plus_plus((4, 4, 1), first_kernel=4)
+
+
+def test_levels_of_several_channels_are_not_embedded():
+    with pytest.raises(ValueError, match=r"one channel. Received: image_shape=\(4, 4, 3\)"):
+        networks.pixelcnn.gated((4, 4, 3), embedding=8)
