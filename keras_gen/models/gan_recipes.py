@@ -53,10 +53,9 @@ def _r3gan_adam(burn_in):
 def _r3gan_penalties(image_shape, burn_in):
     """R1 and R2 of one weight, which falls to a tenth.
 
-    By the area of the images it begins at 0.5 for 32×32 and 2 for 64×64, as published for ImageNet
-    and for faces.
+    It begins at 1, and from 45×45 pixels on at a share of their number that is 2 for 64×64.
     """
-    weight = image_shape[0] * image_shape[1] / 2048
+    weight = max(1.0, image_shape[0] * image_shape[1] / 2048)
     return [
         penalty(CosineSchedule(weight, weight / 10, burn_in)) for penalty in (losses.R1, losses.R2)
     ]
