@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import keras_gen as kg
@@ -113,6 +114,25 @@ def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path):
     assert isinstance(model, kg.models.LatentDiffusion)
     assert (model.statistics.numpy()[1] != 1).all()
     assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
+
+
+@pytest.mark.slow
+def test_vqvae_trains_both_stages_and_goes_on(tmp_path):
+    command = [sys.executable, str(ROOT / "training" / "vqvae.py"), "--steps-per-epoch", "2"]
+    command += ["--width", "4", "--blocks", "0", "--codebook-size", "8", "--prior-width", "4"]
+    command += ["--prior-blocks", "1", "--batch-size", "8", "--prior-batch-size", "8"]
+    command += ["--epochs", "1", "--run-dir", str(tmp_path), "--prior-epochs"]
+    for epochs in ("1", "2"):
+        result = subprocess.run(
+            [*command, epochs], capture_output=True, text=True, check=False, env=os.environ
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.stage == "prior" and int(model.step) == 4
+    assert (tmp_path / "reconstructions.png").exists()
+    assert (tmp_path / "samples" / "epoch_0002.png").exists()
+    first = keras.saving.load_model(tmp_path / "autoencoder" / "model.keras")
+    np.testing.assert_array_equal(first.codebook, model.codebook)  # trained once
 
 
 @pytest.mark.slow

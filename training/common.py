@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 from pathlib import Path
 
@@ -90,7 +91,17 @@ def add_output(to, run_dir):
     output.add_argument("--gif", action="store_true", help="an animation of the training")
 
 
-def train(args, build, more_callbacks=None):
+@functools.cache  # what trains twice must not start the workers twice
+def strategy_of(name):
+    """The `tf.distribute` strategy; None for "none"."""
+    return {
+        "none": lambda: None,
+        "mirrored": tf.distribute.MirroredStrategy,
+        "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+    }[name]()
+
+
+def train(args, build, more_callbacks=None, draws=True):
     """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
 
     Args:
@@ -98,15 +109,12 @@ def train(args, build, more_callbacks=None):
         build: function (args, source, num_classes, steps) -> compiled model, where `steps` is how
             many steps the training will take.
         more_callbacks: function (source) -> list of callbacks of this family alone, or None.
+        draws: whether the model can draw images by itself, which are written as grids.
 
     Returns:
         bool, whether this process wrote it: of several workers, one does.
     """
-    strategy = {
-        "none": contextlib.nullcontext,
-        "mirrored": lambda: tf.distribute.MirroredStrategy().scope(),
-        "multiworker": lambda: tf.distribute.MultiWorkerMirroredStrategy().scope(),
-    }[args.strategy]()  # before anything else starts TensorFlow
+    strategy = strategy_of(args.strategy)  # before anything else starts TensorFlow
     keras.config.set_dtype_policy(args.precision)
 
     size = args.image_size and (args.image_size[0], args.image_size[-1])
@@ -116,7 +124,7 @@ def train(args, build, more_callbacks=None):
     batches = source.batches(args.batch_size, seed=args.seed)
     steps = args.steps_per_epoch or len(batches)
     epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs
-    with strategy:
+    with strategy.scope() if strategy else contextlib.nullcontext():
         num_classes = None if args.unconditional else source.num_classes
         model = build(args, source, num_classes, steps * epochs)
 
@@ -125,7 +133,7 @@ def train(args, build, more_callbacks=None):
         keras.callbacks.TerminateOnNaN(),
         kg.callbacks.Resume(args.run_dir),
     ]
-    if not getattr(model, "upscale", None):  # which draws nothing by itself
+    if draws and not getattr(model, "upscale", None):  # which draws nothing by itself
         callbacks.insert(
             0, kg.callbacks.SampleGrid(args.run_dir, every=args.sample_every, gif=args.gif)
         )
