@@ -149,6 +149,19 @@ def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path, run):
     assert (tmp_path / "run" / "samples" / "epoch_0001.png").exists()
 
 
+def test_vqvae_trains_both_stages_and_goes_on(tmp_path, run):
+    model = ["--width", "4", "--blocks", "0", "--codebook-size", "8"]
+    prior = ["--prior-width", "4", "--prior-blocks", "1", "--prior-batch-size", "8"]
+    for epochs in (1, 2):
+        run("vqvae.py", *DIGITS, *model, *prior, "--prior-epochs", epochs, "--run-dir", tmp_path)
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.stage == "prior" and int(model.step) == 4
+    assert (tmp_path / "autoencoder" / "samples" / "epoch_0001.png").exists()
+    assert (tmp_path / "samples" / "epoch_0002.png").exists()
+    first = keras.saving.load_model(tmp_path / "autoencoder" / "model.keras")
+    np.testing.assert_array_equal(first.codebook, model.codebook)  # trained once
+
+
 def test_control_draws_strips(tmp_path, run):
     network = kg.networks.unet.denoiser(
         (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0

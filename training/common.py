@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 from pathlib import Path
 
@@ -103,6 +104,16 @@ def image_size(args):
     return args.image_size and (args.image_size[0], args.image_size[-1])
 
 
+@functools.cache  # what trains twice must not start the workers twice
+def strategy_of(name):
+    """The `tf.distribute` strategy; None for "none"."""
+    return {
+        "none": lambda: None,
+        "mirrored": tf.distribute.MirroredStrategy,
+        "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+    }[name]()
+
+
 def train(args, build, more_callbacks=None, load=load, draw=None):
     """Loads the data, builds the model under the strategy, trains it and writes what is wanted.
 
@@ -117,18 +128,14 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     Returns:
         bool, whether this process wrote it: of several workers, one does.
     """
-    strategy = {
-        "none": contextlib.nullcontext,
-        "mirrored": lambda: tf.distribute.MirroredStrategy().scope(),
-        "multiworker": lambda: tf.distribute.MultiWorkerMirroredStrategy().scope(),
-    }[args.strategy]()  # before anything else starts TensorFlow
+    strategy = strategy_of(args.strategy)  # before anything else starts TensorFlow
     keras.config.set_dtype_policy(args.precision)
 
     source = load(args)
     batches = source.batches(args.batch_size, seed=args.seed)
     steps = args.steps_per_epoch or len(batches)
     epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs
-    with strategy:
+    with strategy.scope() if strategy else contextlib.nullcontext():
         num_classes = None if args.unconditional else source.num_classes
         model = build(args, source, num_classes, steps * epochs)
 

@@ -116,7 +116,9 @@ class VQVAE(GenerativeModel):
             raise ValueError(
                 f"`loss` must be a name, as it is saved with the model. Received: loss={loss!r}"
             )
-        self.latent_shape = _checked_latent_shape(latent_shape, self.image_shape)
+        if latent_shape is None:
+            latent_shape = default_latent_shape(self.image_shape)
+        self.latent_shape = _checked_latent_shape(latent_shape)
         self.latent_dim = math.prod(self.latent_shape)
         self.codebook_size, self.commitment_cost = int(codebook_size), float(commitment_cost)
         self.decay, self.restart_below = float(decay), float(restart_below)
@@ -452,15 +454,18 @@ class VQVAE(GenerativeModel):
         }
 
 
-def _checked_latent_shape(latent_shape, image_shape):
-    """Three positive ints; of None, the image's sides halved to about 8."""
-    if latent_shape is None:
-        (height, width, _), ratio = image_shape, 1
-        while not (height % (2 * ratio) or width % (2 * ratio)) and (
-            ratio == 1 or min(height, width) > 8 * ratio
-        ):
-            ratio *= 2
-        return (height // ratio, width // ratio, CODE_CHANNELS)
+def default_latent_shape(image_shape):
+    """The image's sides, halved until about 8 places are left, at least once where they are even,
+    and the default channels."""
+    (height, width, _), ratio = image_shape, 1
+    while not (height % (2 * ratio) or width % (2 * ratio)) and (
+        ratio == 1 or min(height, width) > 8 * ratio
+    ):
+        ratio *= 2
+    return (height // ratio, width // ratio, CODE_CHANNELS)
+
+
+def _checked_latent_shape(latent_shape):
     shape = tuple(latent_shape) if isinstance(latent_shape, (tuple, list)) else ()
     if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
         raise ValueError(

@@ -205,8 +205,8 @@ def test_cached_sampling_of_embedded_levels():
         weight.assign(np.asarray(weight) + 0.3 * random.normal(size=weight.shape))
     seed = tf.range(model.generation_rows, dtype=tf.int64)
     cached, naive = (
-        tf.function(lambda seed, c=c: model.draw_levels(seed, cached=c))(seed)
-        for c in (True, False)
+        tf.function(lambda seed, how=how: model.draw_levels(seed, cached=how))(seed)
+        for how in (True, False)
     )
     np.testing.assert_array_equal(cached, naive)
     assert np.max(cached) > 256

@@ -252,7 +252,7 @@ def test_an_untrained_prior_says_that_all_codes_are_alike():
     ],
 )
 def test_the_default_grid_has_about_eight_places_a_side(image_shape, expected):
-    assert kg.models.vqvae._checked_latent_shape(None, image_shape) == expected
+    assert kg.models.vqvae.default_latent_shape(image_shape) == expected
 
 
 # Bad input
