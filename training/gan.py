@@ -1,7 +1,7 @@
 """Trains a GAN: `python training/gan.py --data mnist`.
 
-The default is R3GAN; `--network dcgan` and `--network mlp` are the older ones. Settings that are
-not given are those of the network's recipe. Running the same command again continues where it
+The default is a DCGAN; `--network resnet` is R3GAN, `--network mlp` the first GAN. Settings that
+are not given are those of the network's recipe. Running the same command again continues where it
 stopped.
 """
 
@@ -17,7 +17,7 @@ def arguments():
     common.add_data(parser)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=tuple(RECIPES), default="resnet")
+    model.add_argument("--network", choices=tuple(RECIPES), default="dcgan")
     model.add_argument("--latent-dim", type=int, help="None: 64, of resnet; else 100")
     model.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="mlp: layers")
     model.add_argument("--width", type=int, default=64, help="dcgan, resnet: channels")

@@ -30,7 +30,8 @@ class Fakes(NamedTuple):
 class GAN(GenerativeModel):
     """A generator and a discriminator, trained against one another.
 
-    With no further argument it is R3GAN (Huang et al. 2024). `recipe="dcgan"` is the DCGAN.
+    With no further argument it is a DCGAN (Radford et al. 2016). `recipe="r3gan"` is R3GAN (Huang
+    et al. 2024).
 
     Example:
 
@@ -56,7 +57,7 @@ class GAN(GenerativeModel):
             the Wasserstein loss WGAN-GP's.
         discriminator_steps: updates of the discriminator for each update of the generator, on the
             same real images with fresh noise. None: the recipe's.
-        recipe: name of what is used where nothing else is said: "r3gan", "sngan", "dcgan", or
+        recipe: name of what is used where nothing else is said: "dcgan", "r3gan", "sngan", or
             "gan", of dense layers.
         burn_in: int, images after which the schedules of the recipe reach their final values.
         half_life: of the weight average, images: a number or a schedule, in place of `ema`. None:
@@ -88,7 +89,7 @@ class GAN(GenerativeModel):
         loss=None,
         penalties=None,
         discriminator_steps=None,
-        recipe="r3gan",
+        recipe="dcgan",
         burn_in=200_000,
         half_life=None,
         classification_weight=None,
@@ -143,6 +144,11 @@ class GAN(GenerativeModel):
                 outputs["classifier"] = True
             if codes:
                 outputs["code_parameters"] = codes.dim
+            if outputs and not defaults.further_outputs:
+                raise ValueError(
+                    "A classifier and codes need a discriminator with outputs for them, as that of "
+                    f'recipe="r3gan" has. Received: recipe={recipe!r}'
+                )
             discriminator = defaults.discriminator(
                 self.image_shape, num_classes=self.num_classes, seed=2 * self.seed + 1, **outputs
             )

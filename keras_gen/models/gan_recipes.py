@@ -26,6 +26,7 @@ class Recipe:
         half_life: function (burn_in) -> half-life of the weight average, images, a number or a
             schedule; None: what `ema` says.
         discriminator_steps: updates of the discriminator for each of the generator.
+        further_outputs: whether the discriminator can have other outputs than logits.
     """
 
     generator: Callable
@@ -36,6 +37,7 @@ class Recipe:
     penalties: Callable = lambda image_shape, burn_in: []
     half_life: Callable = lambda burn_in: None
     discriminator_steps: int = 1
+    further_outputs: bool = False
 
 
 def _dcgan_adam(burn_in):
@@ -74,6 +76,7 @@ RECIPES = {
         _r3gan_adam,
         _r3gan_penalties,
         lambda burn_in: CosineSchedule(0, burn_in / 20, burn_in),
+        further_outputs=True,
     ),
     "sngan": Recipe(
         resnet.generator,
@@ -82,6 +85,7 @@ RECIPES = {
         "hinge",
         lambda burn_in: keras.optimizers.Adam(2e-4, beta_1=0.0, beta_2=0.9),
         discriminator_steps=5,
+        further_outputs=True,
     ),
     "dcgan": Recipe(dcgan.generator, dcgan.discriminator, 100, "non_saturating", _dcgan_adam),
     "gan": Recipe(mlp.generator, mlp.discriminator, 100, "non_saturating", _dcgan_adam),

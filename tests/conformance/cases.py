@@ -132,7 +132,8 @@ def dcgan(image_shape, num_classes, **kwargs):
 
 
 def resnet(image_shape, num_classes, spectral=False, heads=None, **kwargs):
-    """The default's networks, tiny; `heads` are further outputs of the discriminator."""
+    """R3GAN's networks, tiny; `heads` are further outputs of the discriminator."""
+    kwargs = {"recipe": "r3gan", **kwargs}
     codes = kwargs.get("codes")
     return models.GAN(
         image_shape,

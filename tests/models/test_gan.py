@@ -91,8 +91,7 @@ def test_works_with_no_further_argument():
     model.compile()
     assert float(model.optimizer.learning_rate) == pytest.approx(2e-4)
     assert model.generate(4, labels=3, seed=0).shape == (4, 8, 8, 1)
-    assert model.generator.name == "resnet_generator"
-    assert [p.name for p in model.penalties] == ["r1_penalty", "r2_penalty"]
+    assert model.generator.name == "dcgan_generator"
 
 
 def test_recipes_are_one_argument_away():
@@ -100,11 +99,13 @@ def test_recipes_are_one_argument_away():
         ("dcgan", "dcgan", losses.NonSaturating, []),
         ("gan", "mlp", losses.NonSaturating, []),
         ("sngan", "resnet", losses.Hinge, []),
+        ("r3gan", "resnet", losses.Relativistic, ["r1_penalty", "r2_penalty"]),
     ):
         model = models.GAN((28, 28, 1), recipe=recipe)
         networks_of = model.generator.name, model.discriminator.name
         assert networks_of == (f"{name}_generator", f"{name}_discriminator")
-        assert type(model.loss_function) is loss and model.penalties == penalties
+        assert type(model.loss_function) is loss
+        assert [penalty.name for penalty in model.penalties] == penalties
     assert models.GAN(SHAPE, recipe="dcgan", loss="hinge").penalties == []
     with pytest.raises(ValueError, match="recipe='x'"):
         models.GAN(SHAPE, recipe="x")

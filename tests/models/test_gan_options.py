@@ -43,7 +43,7 @@ def test_clipped_weights_stay_within_the_bound():
 def test_the_schedules_follow_the_images():
     model = eager(resnet(SHAPE, None, burn_in=64))
     weights = [p.weight.initial for p in model.penalties]
-    assert weights == [64 / 2048] * 2 and model.half_life.final == 64 / 20
+    assert weights == [1, 1] and model.half_life.final == 64 / 20
     for _ in range(2):
         one_step(model, batch(size=64))
     assert int(model.images_seen) == 128
@@ -134,9 +134,11 @@ def test_networks_must_have_the_outputs_that_are_asked_for():
             codes=losses.Codes([3]),
         )
     with pytest.raises(ValueError, match="needs classes"):
-        models.GAN(SHAPE, classification_weight=1.0)
+        models.GAN(SHAPE, classification_weight=1.0, recipe="r3gan")
+    with pytest.raises(ValueError, match="Received: recipe='dcgan'"):
+        models.GAN(SHAPE, 10, classification_weight=1.0)
     with pytest.raises(ValueError, match="without the codes"):
-        models.GAN(SHAPE, codes=losses.Codes([3]), history=10)
+        models.GAN(SHAPE, codes=losses.Codes([3]), history=10, recipe="r3gan")
 
 
 def test_penalties_are_on_images_as_they_are():
