@@ -57,7 +57,11 @@ def build(args, source, num_classes, steps):
             shape, latent_shape, parameters=1, seed=2 * args.seed, **own
         ),
         networks.autoencoder.spatial_decoder(
-            shape, latent_shape, activation="tanh", seed=2 * args.seed + 1, **own
+            shape,
+            latent_shape,
+            activation=kg.models.vqvae.OUTPUTS.get(args.loss),
+            seed=2 * args.seed + 1,
+            **own,
         ),
         latent_shape,
         args.codebook_size,

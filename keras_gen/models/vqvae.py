@@ -16,6 +16,9 @@ from keras_gen.networks import inputs
 STAGES = ("autoencoder", "prior")
 CODE_CHANNELS = 16
 EMBEDDING = 64  # of a code, in the default prior
+# Activations of the default decoder, by the loss. Where a tanh has made all pixels black, as it
+# soon does on MNIST, the squared error has no gradient left, and all vectors become one.
+OUTPUTS = {"cross_entropy": "tanh"}
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -59,8 +62,8 @@ class VQVAE(GenerativeModel):
         encoder: Functional model: images float32 [batch, h, w, c] in [-1, 1] -> float32 [batch,
             units], units being those of `latent_shape`. None:
             `networks.autoencoder.spatial_encoder`.
-        decoder: Functional model: float32 [batch, units] -> images float32 [batch, h, w, c]. None:
-            `networks.autoencoder.spatial_decoder`.
+        decoder: Functional model: float32 [batch, units] -> images float32 [batch, h, w, c],
+            cut at -1 and 1 in the end. None: `networks.autoencoder.spatial_decoder`.
         latent_shape: (height, width, channels) of the grid and of the vectors in it. None: (h / r,
             w / r, 16), r being a power of two that leaves about 8 places a side.
         codebook_size: int, 2 to 65,536 codes.
@@ -131,7 +134,7 @@ class VQVAE(GenerativeModel):
             )
         if decoder is None:
             decoder = networks.autoencoder.spatial_decoder(
-                *shapes, activation="tanh", seed=2 * self.seed + 1
+                *shapes, activation=OUTPUTS.get(loss), seed=2 * self.seed + 1
             )
         self.encoder, self.decoder = encoder, decoder
         self._check_networks()
@@ -324,7 +327,7 @@ class VQVAE(GenerativeModel):
 
     def image_step(self, codes):
         """Images float32 [rows, h, w, c] in [-1, 1] of codes int32 [rows, height, width]."""
-        return inputs.call(self.averaged_decoder, self._embedded(codes))
+        return tf.clip_by_value(inputs.call(self.averaged_decoder, self._embedded(codes)), -1, 1)
 
     def encode_step(self, x, label=None):
         """The vectors of the codes of images, float32 [rows, latent_dim], as for diffusion in
