@@ -118,7 +118,8 @@ def test_frame_predictor_continues_test_digits(tmp_path, run):
     report = json.loads((tmp_path / "likelihood.json").read_text())
     assert report["sequences"] == 8 and len(report["nats_by_frame"]) == 4
     assert abs(report["nats_per_frame"] - sum(report["nats_by_frame"]) / 4) < 0.01
-    assert kg.images.read_provenance(tmp_path / "continued.png")["Model"] == "frame_predictor"
+    said = kg.images.read_provenance(tmp_path / "continued.png")["Model"]
+    assert said.startswith("frame_predictor")
     assert (tmp_path / "continued.gif").exists()
     assert (tmp_path / "samples" / "epoch_0001.gif").exists()
     assert (tmp_path / "export" / "1" / "saved_model.pb").exists()

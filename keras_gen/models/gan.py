@@ -12,7 +12,9 @@ from keras_gen import images as pictures_of
 from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.base import GenerativeModel, in_batches, specs_of
+from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.base import in_batches, specs_of
+from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
 from keras_gen.schedules import value_at
@@ -27,7 +29,7 @@ class Fakes(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class GAN(GenerativeModel):
+class GAN(Decoding, AdversarialModel):
     """A generator and a discriminator, trained against one another.
 
     With no further argument it is a DCGAN (Radford et al. 2016). `recipe="r3gan"` is R3GAN (Huang
@@ -226,37 +228,16 @@ class GAN(GenerativeModel):
         }
 
     @property
-    def optimizers(self):
-        return {
-            "optimizer": self.optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
+    def generators(self):
+        return [self.generator]
 
-    def compile(self, optimizer=None, discriminator_optimizer=None, **kwargs):
-        """Sets the optimizers.
+    @property
+    def discriminators(self):
+        return [self.discriminator]
 
-        Args:
-            optimizer: the generator's. None: the recipe's.
-            discriminator_optimizer: the discriminator's. None: the recipe's; with another learning
-                rate it is the two time-scale rule (Heusel et al. 2017).
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        if optimizer is not None and optimizer is discriminator_optimizer:
-            raise ValueError(
-                "Each network needs an optimizer of its own, because an optimizer keeps state for "
-                f"each weight. Received: the same object twice, {optimizer!r}"
-            )
-        default = RECIPES[self.recipe].optimizer
-        self.discriminator_optimizer = self._built_optimizer(
-            discriminator_optimizer or default(self.burn_in), self.discriminator.trainable_variables
-        )
-        super().compile(
-            self._built_optimizer(
-                optimizer or default(self.burn_in), self.generator.trainable_variables
-            ),
-            **kwargs,
-        )
+    def default_optimizer(self):
+        """That of the recipe."""
+        return RECIPES[self.recipe].optimizer(self.burn_in)
 
     @property
     def loss_names(self):
@@ -379,8 +360,8 @@ class GAN(GenerativeModel):
                 terms = self._discriminator_step(real, fake, labels, key)
             # The same key, so the same dropout masks: TensorFlow draws them once.
             own = self.generator_terms(real, fake, labels, key)
-            loss = self.scaled(_mean_total(own), self.optimizer)
-        self._apply(tape, loss, self.optimizer, self.generator)
+            loss = self.scaled(mean_total(own), self.optimizer)
+        self.descend(tape, loss, self.optimizer, self.generators)
         self._finish_step(batch)
         return self.report(self._with_total(terms | own))
 
@@ -391,8 +372,8 @@ class GAN(GenerativeModel):
             fake = Fakes(kept, kept_labels, None)
         with tf.GradientTape() as tape:
             terms, logits = self.discriminator_terms(real, fake, labels, key)
-            loss = self.scaled(_mean_total(terms), self.discriminator_optimizer)
-        self._apply(tape, loss, self.discriminator_optimizer, self.discriminator)
+            loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
+        self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
         if self.weight_clip is not None:
             for weight in self.discriminator.trainable_variables:
                 bound = self.weight_clip
@@ -412,10 +393,6 @@ class GAN(GenerativeModel):
                 self.augmentation_probability.value, confidence, tf.shape(real)[0] * replicas
             )
         )
-
-    def _apply(self, tape, loss, optimizer, network):
-        variables = network.trainable_variables
-        self.apply(optimizer, tape.gradient(loss, variables), variables)
 
     def _follow_schedules(self):
         for optimizer in self.optimizers.values():
@@ -463,11 +440,11 @@ class GAN(GenerativeModel):
         key = self.step_key(training=False)
         with tf.GradientTape() as generator_tape:
             fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
-            own = _mean_total(self.generator_terms(real, fake, labels, key, training=False))
+            own = mean_total(self.generator_terms(real, fake, labels, key, training=False))
         fake = fake._replace(images=tf.stop_gradient(fake.images))
         with tf.GradientTape() as discriminator_tape:
             terms, logits = self.discriminator_terms(real, fake, labels, key, training=False)
-            loss = _mean_total(terms)
+            loss = mean_total(terms)
         found = {}
         for name, logit, margin in zip(
             ("real", "fake"), logits, self.loss_function.margins(*logits)
@@ -539,37 +516,8 @@ class GAN(GenerativeModel):
         function = self.compiled_function("generate_with_codes", generate_images, specs)
         return in_batches(function, rows, batch_size)
 
-    def decode(self, latents, labels=None, batch_size=1024):
-        """Images of latents, by the averaged generator.
-
-        Args:
-            latents: float [n, latent_dim].
-            labels: class of the images, an int or an integer array [n]; for models with classes.
-            batch_size: images in memory of the accelerator at a time; changes no image.
-
-        Returns:
-            NumPy uint8 [n, height, width, channels].
-
-        Raises:
-            ValueError: when the latents or the labels do not fit the model.
-        """
-        latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
-            raise ValueError(
-                f"`latents` must be [n, {self.latent_dim}]. "
-                f"Received: latents of shape {latents.shape}"
-            )
-        rows = [latents, *self.picture_rows(len(latents), labels)[1:]]
-
-        def decode_latents(*tensors):
-            return self.grouped(
-                lambda *group: pictures_of.to_uint8(inputs.call(self.averaged_generator, *group)),
-                tensors,
-            )
-
-        return in_batches(
-            self.compiled_function("decode", decode_latents, specs_of(rows)), rows, batch_size
-        )
+    def decode_step(self, z, label=None):
+        return inputs.call(self.averaged_generator, z, label)
 
 
 def _serialized(value):
@@ -579,7 +527,3 @@ def _serialized(value):
 
 def _cross_entropy(logits, labels):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-
-
-def _mean_total(terms):
-    return tf.add_n([tf.reduce_mean(term) for term in terms.values()])

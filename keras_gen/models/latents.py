@@ -6,11 +6,12 @@ from scipy import stats
 
 from keras_gen import images, networks, randomness
 from keras_gen.models.base import in_batches, specs_of
+from keras_gen.models.decoding import Decoding
 
 LATENT_DIM = 32
 
 
-class Latents:
+class Latents(Decoding):
     """Part of `Autoencoder` and `VAE`: encode, decode, interpolate, traverse; all by the averages.
 
     A family gives `encode_step`, `decode_step`, `named_codes` and `latents_of`. All results are the
@@ -87,10 +88,6 @@ class Latents:
         """
         raise NotImplementedError
 
-    def decode_step(self, latent, label=None):
-        """Images of latents, float32 [rows, h, w, c] in [-1, 1], with the averaged decoder."""
-        raise NotImplementedError
-
     def named_codes(self, codes):
         """What `encode_step` gives, as a dict of names and tensors."""
         raise NotImplementedError
@@ -112,38 +109,7 @@ class Latents:
             lambda x, *label: self.encode_step(images.from_uint8(x), *label), [image, label], spec
         )
 
-    def decode_latents(self, latent, label=None):
-        """As `decode_step`, for any number of latents; uint8 [batch, h, w, c]."""
-        spec = tf.TensorSpec(self.image_shape, tf.uint8)
-        return self.grouped(
-            lambda z, *label: images.to_uint8(self.decode_step(z, *label)), [latent, label], spec
-        )
-
     # NumPy in and out
-
-    def decode(self, latents, labels=None, batch_size=1024):
-        """Images of latents.
-
-        Args:
-            latents: float [n, latent_dim].
-            labels: class of the images, an int or an integer array [n]; for models with classes.
-            batch_size: images in memory of the accelerator at a time; changes no image.
-
-        Returns:
-            NumPy uint8 [n, height, width, channels].
-
-        Raises:
-            ValueError: when the latents or the labels do not fit the model.
-        """
-        latents = np.asarray(latents, np.float32)
-        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
-            raise ValueError(
-                f"`latents` must be [n, {self.latent_dim}]. "
-                f"Received: latents of shape {latents.shape}"
-            )
-        rows = [latents, *self.picture_rows(len(latents), labels)[1:]]
-        function = self.compiled_function("decode", self.decode_latents, specs_of(rows))
-        return in_batches(function, rows, batch_size)
 
     def reconstruct(self, pictures, labels=None, batch_size=1024):
         """Pictures encoded and decoded again; arguments as in `encode`, uint8 [n, h, w, c]."""

@@ -12,10 +12,11 @@ from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.data.arrays import check_images
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.base import GenerativeModel, in_batches, specs_of
+from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.base import in_batches, specs_of
 
 
-class Translator(GenerativeModel):
+class Translator(AdversarialModel):
     """What the two have in common: batches of two kinds of images, two optimizers, `translate`.
 
     Args:
@@ -72,50 +73,10 @@ class Translator(GenerativeModel):
             "loss": keras.saving.serialize_keras_object(self.loss_function),
         }
 
-    # Optimizers
-
-    @property
-    def generators(self):
-        """The networks that `optimizer` trains."""
-        raise NotImplementedError
-
-    @property
-    def discriminators(self):
-        """The networks that `discriminator_optimizer` trains."""
-        raise NotImplementedError
-
-    @property
-    def optimizers(self):
-        return {
-            "optimizer": self.optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-
-    def compile(self, optimizer=None, discriminator_optimizer=None, **kwargs):
-        """Sets the optimizers.
-
-        Args:
-            optimizer: the generators'. None: Adam, rate 2e-4, beta_1 0.5, as in both papers. Zhu et
-                al. let the rate fall: `keras_gen.schedules.LinearDecay`.
-            discriminator_optimizer: the discriminators'. None: the same settings as that default.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        if optimizer is not None and optimizer is discriminator_optimizer:
-            raise ValueError(
-                "Generators and discriminators need an optimizer each, because an optimizer keeps "
-                f"state for each weight. Received: the same object twice, {optimizer!r}"
-            )
-        self.discriminator_optimizer = self._built_optimizer(
-            discriminator_optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5),
-            _variables(self.discriminators),
-        )
-        super().compile(
-            self._built_optimizer(
-                optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5), _variables(self.generators)
-            ),
-            **kwargs,
-        )
+    def default_optimizer(self):
+        """Adam, rate 2e-4, beta_1 0.5, as in both papers; Zhu et al. let the rate fall:
+        `keras_gen.schedules.LinearDecay`."""
+        return keras.optimizers.Adam(2e-4, beta_1=0.5)
 
     # Data
 
@@ -213,21 +174,17 @@ class Translator(GenerativeModel):
                 shown = tf.nest.map_structure(tf.stop_gradient, made)
                 terms = self._discriminator_step(first, second, shown, key)
             moving = self.generator_terms(first, second, made, key)
-            loss = self.scaled(_total_mean(moving), self.optimizer)
-        self._apply(tape, loss, self.optimizer, self.generators)
+            loss = self.scaled(mean_total(moving), self.optimizer)
+        self.descend(tape, loss, self.optimizer, self.generators)
         self.finish_step()
         return self.report(_with_total(moving | terms))
 
     def _discriminator_step(self, first, second, made, key):
         with tf.GradientTape() as tape:
             terms = self.discriminator_terms(first, second, made, key)
-            loss = self.scaled(_total_mean(terms), self.discriminator_optimizer)
-        self._apply(tape, loss, self.discriminator_optimizer, self.discriminators)
+            loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
+        self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
         return terms
-
-    def _apply(self, tape, loss, optimizer, trained):
-        variables = _variables(trained)
-        self.apply(optimizer, tape.gradient(loss, variables), variables)
 
     def test_step(self, data):
         first, second = self.unpack(data)
@@ -670,14 +627,6 @@ def _given(function, image, seed):
 def _in_turn(*pictures):
     """The first of each, then the second of each ...: uint8 [n * kinds, h, w, c]."""
     return np.stack([check_images(x) for x in pictures], 1).reshape(-1, *np.shape(pictures[1])[1:])
-
-
-def _variables(trained):
-    return [variable for network in trained for variable in network.trainable_variables]
-
-
-def _total_mean(terms):
-    return tf.add_n([tf.reduce_mean(term) for term in terms.values()])
 
 
 def _with_total(terms):

@@ -193,7 +193,7 @@ def test_bad_calls_of_generate_are_named():
 
 def test_one_optimizer_cannot_serve_both_networks():
     adam = keras.optimizers.Adam()
-    with pytest.raises(ValueError, match="of its own"):
+    with pytest.raises(ValueError, match="an optimizer each"):
         mlp_gan(SHAPE, None).compile(adam, adam)
 
 
