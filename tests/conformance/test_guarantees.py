@@ -143,7 +143,7 @@ def test_keras_file_round_trip(case, tmp_path):
     assert_same_state(model, loaded)
 
 
-# 3. Resume (a process killed by signal 9: tests/test_killed_run.py)
+# 3. Resume (a process killed by signal 9: tests/callbacks/test_killed_run.py)
 
 
 class PowerCut(keras.callbacks.Callback):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conformance.cases import assert_same_state
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KILLS = 5
 STEPS = 20 * 8  # epochs times batches
 SEED = 2
