@@ -6,6 +6,7 @@ says its errors in one line of stderr; programs that use the library keep all no
 """
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -35,3 +36,4 @@ def quiet_command_line():
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow's and TFDS's warnings
