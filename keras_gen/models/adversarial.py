@@ -18,6 +18,10 @@ class AdversarialModel(GenerativeModel):
         """List of the networks that `discriminator_optimizer` trains."""
         raise NotImplementedError
 
+    @property
+    def optimized_variables(self):
+        return variables_of(self.generators)
+
     def default_optimizer(self):
         """A new optimizer, of either kind of network."""
         raise NotImplementedError
@@ -47,12 +51,7 @@ class AdversarialModel(GenerativeModel):
         self.discriminator_optimizer = self._built_optimizer(
             discriminator_optimizer or self.default_optimizer(), variables_of(self.discriminators)
         )
-        super().compile(
-            self._built_optimizer(
-                optimizer or self.default_optimizer(), variables_of(self.generators)
-            ),
-            **kwargs,
-        )
+        super().compile(optimizer, **kwargs)
 
     def descend(self, tape, loss, optimizer, networks):
         """Moves networks down the gradient of a loss that was scaled for their optimizer."""

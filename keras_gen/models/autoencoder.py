@@ -89,17 +89,6 @@ class Autoencoder(Latents, GenerativeModel):
             "loss": self.loss_name,
         }
 
-    def compile(self, optimizer=None, **kwargs):
-        """Sets the optimizer.
-
-        Args:
-            optimizer: None: Adam, rate 1e-3.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        optimizer = optimizer or keras.optimizers.Adam(1e-3)
-        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
-
     # Training
 
     @property

@@ -138,18 +138,6 @@ class PixelCNN(GenerativeModel):
             "binarization": self.binarization,
         }
 
-    def compile(self, optimizer=None, **kwargs):
-        """Sets the optimizer.
-
-        Args:
-            optimizer: None: Adam, rate 1e-3.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        optimizer = optimizer or keras.optimizers.Adam(1e-3)
-        variables = self.network.trainable_variables
-        super().compile(self._built_optimizer(optimizer, variables), **kwargs)
-
     # Values of pixels
 
     @property

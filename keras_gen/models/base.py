@@ -16,7 +16,7 @@ from keras_gen.models.average import WeightAverages
 class GenerativeModel(keras.Model):
     """Base of the models: optimizers, stateless randomness, weight averages, saving, export.
 
-    A family gives its networks, `compile`, `loss_names`, `generate_step` and `compute_loss`, or a
+    A family gives its networks, `loss_names`, `generate_step` and `compute_loss`, or a
     `train_step` and a `test_step` of its own where there are several optimizers.
 
     Args:
@@ -91,11 +91,20 @@ class GenerativeModel(keras.Model):
         """All optimizers: dict from the name of the argument of `compile` to the optimizer."""
         return {"optimizer": self.optimizer}
 
-    def compile(self, optimizer, run_eagerly=False, steps_per_execution=1, jit_compile="auto"):
+    @property
+    def optimized_variables(self):
+        """The variables that `optimizer` moves."""
+        return self.trainable_variables
+
+    def default_optimizer(self):
+        """Adam, rate 1e-3."""
+        return keras.optimizers.Adam(1e-3)
+
+    def compile(self, optimizer=None, run_eagerly=False, steps_per_execution=1, jit_compile="auto"):
         """Sets the optimizer and how the training step is run.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name. None: `default_optimizer()`.
             run_eagerly, steps_per_execution: as in `keras.Model.compile`.
             jit_compile: whether XLA compiles the step; "auto" does so on GPU only, because on CPU
                 it slows convolutions down.
@@ -103,7 +112,9 @@ class GenerativeModel(keras.Model):
         if jit_compile == "auto":
             jit_compile = not run_eagerly and bool(tf.config.list_physical_devices("GPU"))
         super().compile(
-            optimizer=optimizer,
+            optimizer=self._built_optimizer(
+                optimizer or self.default_optimizer(), self.optimized_variables
+            ),
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,

@@ -156,17 +156,9 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             **self.sampling,
         }
 
-    def compile(self, optimizer=None, **kwargs):
-        """Sets the optimizer.
-
-        Args:
-            optimizer: None: Adam, rate 5e-4, gradients clipped to a global norm of 1.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        optimizer = optimizer or keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
-        variables = self.network.trainable_variables
-        super().compile(self._built_optimizer(optimizer, variables), **kwargs)
+    def default_optimizer(self):
+        """Adam, rate 5e-4, gradients clipped to a global norm of 1."""
+        return keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
 
     # Training
 

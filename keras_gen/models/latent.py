@@ -100,10 +100,8 @@ class LatentDiffusion(GenerativeModel):
             "deviation": deviation,
         }
 
-    def compile(self, optimizer=None, **kwargs):
-        """Sets the optimizer; arguments and default as in `Diffusion.compile`."""
-        optimizer = optimizer or keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
-        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
+    def default_optimizer(self):
+        return self.diffusion.default_optimizer()
 
     # Training
 

@@ -232,17 +232,6 @@ class VQVAE(GenerativeModel):
         self.step.assign(0)
         self.compiled = False
 
-    def compile(self, optimizer=None, **kwargs):
-        """Sets the optimizer of the stage.
-
-        Args:
-            optimizer: None: Adam, rate 1e-3.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
-                `GenerativeModel.compile`.
-        """
-        optimizer = optimizer or keras.optimizers.Adam(1e-3)
-        super().compile(self._built_optimizer(optimizer, self.trainable_variables), **kwargs)
-
     # Training
 
     @property

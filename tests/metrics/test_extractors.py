@@ -154,14 +154,25 @@ class TestKerasExtractor:
 
 class TestInceptionV3:
     @pytest.fixture(scope="class")
-    def weights(self, tmp_path_factory):
+    @classmethod
+    def full(cls):
         keras.utils.set_random_seed(0)
+        return keras.applications.InceptionV3(weights=None)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls, full, tmp_path_factory):
         path = tmp_path_factory.mktemp("inception") / "random.weights.h5"
-        keras.applications.InceptionV3(weights=None).save_weights(path)
+        full.save_weights(path)
         return path
 
-    def test_both_sizes(self, weights):
-        small, large = InceptionV3(weights, size=75), InceptionV3(weights)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def small(cls, weights):
+        return InceptionV3(weights, size=75)
+
+    def test_both_sizes(self, small, weights):
+        large = InceptionV3(weights)
         assert small.weights == large.weights and small.name != large.name
         assert large.name == f"inception_v3 weights {large.weights[:12]}, avg_pool 2048, 299 px"
         assert (small.resize, large.resize) == (
@@ -176,17 +187,14 @@ class TestInceptionV3:
         np.testing.assert_array_equal(rgb.features, features)
         np.testing.assert_array_equal(small(grey[16:]).features, features[16:])
 
-    def test_features_are_those_of_keras(self, weights):
+    def test_features_are_those_of_keras(self, small, full):
         images = noise(2, (75, 75, 3))
         model = keras.applications.InceptionV3(
             include_top=False, weights=None, input_shape=(75, 75, 3), pooling="avg"
         )
-        full = keras.applications.InceptionV3(weights=None, classifier_activation=None)
-        full.load_weights(weights)
         model.set_weights(full.get_weights()[:-2])
         inputs = keras.applications.inception_v3.preprocess_input(images.astype("float32"))
-        found = InceptionV3(weights, size=75)(images).features
-        np.testing.assert_allclose(found, model.predict(inputs, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(small(images).features, model(inputs), atol=1e-5)
 
     def test_weights_without_top(self, tmp_path):
         path = tmp_path / "notop.weights.h5"
@@ -248,7 +256,7 @@ class TestClassifier:
         )
         assert first == second != other
 
-    def test_same_weights_in_another_process(self, digits):
+    def test_same_weights_in_another_process(self, digits, optimized_graphs):
         code = (
             "from keras_gen import data; from keras_gen.metrics.extractors import train_extractor;"
             "print(train_extractor(data.load('digits'), num_images_seen=500, cache=False).weights)"
