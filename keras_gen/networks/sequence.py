@@ -5,6 +5,7 @@ import math
 import keras
 from keras import layers, ops
 
+from keras_gen.layers import GroupNorm, Moved
 from keras_gen.networks import inputs, resnet
 from keras_gen.networks.dcgan import crop, halvings
 from keras_gen.networks.seeding import Initializers
@@ -16,6 +17,7 @@ def generator(
     noise_dim=16,
     width=64,
     blocks=1,
+    reach=4,
     label_dim=16,
     num_classes=None,
     seed=0,
@@ -24,8 +26,11 @@ def generator(
 
     The frame before is halved until its shorter side is below 16 pixels. What is seen there, and a
     map made of the content, the noise and the label, go into a convolutional GRU (Ballas et al.
-    2016), whose memory is such a small map too; of the new memory, residual blocks and transposed
-    convolutions make the frame. Sides that are no multiple of the power of two are cropped.
+    2016), whose memory is such a small map too. Of the new memory come a drawn frame, by transposed
+    convolutions, and how the pixels of the frame before are to move, and how much each of them is
+    to count; so what was seen can last (Finn et al. 2016). The hyperbolic tangent of the sum is the
+    next frame. What the transposed convolutions see is normalized over each frame: without that
+    frames soon saturate. Sides that are no multiple of the power of two are cropped.
 
     Args:
         image_shape: (height, width, channels) of a frame.
@@ -33,6 +38,7 @@ def generator(
         noise_dim: length of the latent that is drawn anew for each frame.
         width: channels of the memory; each doubling of the sides halves them.
         blocks: int, residual blocks between the memory and the frame.
+        reach: int, pixels by which those of the frame before can move, at most the shorter side.
         label_dim: length of the label's embedding, appended to the latents.
         num_classes: where given, the network takes the label as its last input.
         seed: int, of the initial weights.
@@ -57,7 +63,9 @@ def generator(
         kwargs = {"padding": "same", "kernel_initializer": kernel, **kwargs}
         return layers.Conv2DTranspose(filters, 4, strides=2, name=name, **kwargs)(x)
 
-    def activated(x, name):
+    def activated(x, name, normalized=False):
+        if normalized:
+            x = GroupNorm(1, name=f"{name}_norm")(x)
         return layers.LeakyReLU(0.2, name=f"{name}_activation")(x)
 
     before = keras.Input(image_shape, name="frame")
@@ -77,15 +85,14 @@ def generator(
 
     x = before
     for i in range(1, levels + 1):
-        x = conv(x, channels[i], f"down_{i}", kernel_size=4, strides=2)
-        x = activated(x, f"down_{i}")
+        x = activated(conv(x, channels[i], f"down_{i}", kernel_size=4, strides=2), f"down_{i}")
     seen = conv(x, width, "seen")
     latent = layers.Concatenate(name="latents")(latents)
-    drawn = layers.Dense(rows * columns * width, kernel_initializer=initial.he(), name="project")(
+    plan = layers.Dense(rows * columns * width, kernel_initializer=initial.he(), name="project")(
         latent
     )
-    drawn = layers.Reshape((rows, columns, width), name="drawn")(drawn)
-    x = activated(layers.Add(name="seen_and_drawn")([seen, drawn]), "seen_and_drawn")
+    plan = layers.Reshape((rows, columns, width), name="plan")(plan)
+    x = activated(layers.Add(name="seen_and_plan")([seen, plan]), "seen_and_plan")
 
     # h <- h + u (tanh W [x, r h] - h), where u and r are sigmoids of [x, h]
     both = layers.Concatenate(name="with_memory")([x, memory])
@@ -100,12 +107,19 @@ def generator(
         h = conv(activated(x, f"block_{i}_1"), width, f"block_{i}_1")
         h = conv(activated(h, f"block_{i}_2"), width, f"block_{i}_2", "zeros")
         x = layers.Add(name=f"block_{i}")([x, h])
-    x = activated(x, "features")
+    x = activated(x, "features", normalized=True)
+    reach = min(reach, *image_shape[:2])
+    ways = conv(x, 2 * (2 * reach + 1), "ways", initial.glorot(), dtype="float32")
+    ways = layers.UpSampling2D(2**levels, dtype="float32", name="ways_of_pixels")(ways)
     for i in reversed(range(1, levels)):
-        x = activated(up(x, channels[i], f"up_{i}", initial.he()), f"up_{i}")
-    last = {"kernel": initial.glorot(), "activation": "tanh", "dtype": "float32"}
-    x = (up if levels else conv)(x, image_shape[2], "image", **last)
-    return keras.Model(taken, [crop(x, image_shape), remembered], name="sequence_generator")
+        x = activated(up(x, channels[i], f"up_{i}", initial.he()), f"up_{i}", normalized=True)
+    last = {"kernel": initial.glorot(), "dtype": "float32"}
+    x = (up if levels else conv)(x, image_shape[2] + 1, "drawn_and_kept", **last)
+    both = layers.Concatenate(dtype="float32", name="drawn_kept_ways")([x, ways])
+    drawn, kept, ways = ops.split(crop(both, image_shape), (x.shape[-1] - 1, x.shape[-1]), -1)
+    moved = Moved(reach, dtype="float32", name="moved")(before, ways)
+    frame = ops.tanh(drawn + ops.softplus(kept + 1.0) * moved)
+    return keras.Model(taken, [frame, remembered], name="sequence_generator")
 
 
 def motion_discriminator(image_shape, num_frames, width=64, blocks=1, num_classes=None, seed=0):
