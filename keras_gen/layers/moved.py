@@ -8,9 +8,10 @@ import tensorflow as tf
 class Moved(keras.layers.Layer):
     """Each pixel becomes a weighted mean of those around it, up to `reach` pixels away.
 
-    The weights are an outer product of two distributions, one over rows and one over columns, which
-    every pixel has of its own (Finn et al. 2016, section 3.2, with separable kernels). Beyond its
-    border an image is mirrored.
+    Every pixel has two distributions of its own, one over the rows and one over the columns around
+    it: first means are taken over rows, then of these over columns. Where neighbours move alike,
+    the weights are the outer product: the moved pixels of Finn et al. (2016, section 3.2), with
+    separable kernels. Beyond its border an image is mirrored.
 
     Args:
         reach: int, pixels; a distribution has k = 2 reach + 1 numbers.

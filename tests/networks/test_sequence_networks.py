@@ -57,6 +57,20 @@ def test_the_memory_is_a_mean_of_the_old_one_and_the_new():
         assert np.allclose(memory, other, atol=1e-6) == (not kept)
 
 
+def test_without_a_drawing_the_frame_before_stays():
+    network = sequence.generator((34, 32, 1), 5, 3, width=8)
+    for name in ("drawn_and_kept", "ways"):
+        network.get_layer(name).kernel.assign(tf.zeros_like(network.get_layer(name).kernel))
+    taken = step_inputs(network)
+    ramp = np.linspace(-1, 1, 32, dtype=np.float32)
+    still = np.broadcast_to(ramp, (2, 34, 32))
+    frame = network([tf.constant(still[..., None]), *taken[1:]])[0]
+    kept = np.log1p(np.exp(1.0))
+    np.testing.assert_allclose(frame[:, :, 5:-5, 0], np.tanh(kept * still)[:, :, 5:-5], atol=1e-4)
+    start = network([tf.zeros_like(frame), *taken[1:]])[0]
+    assert not np.any(start)  # 0 is no frame: nothing to keep
+
+
 def test_the_judge_of_motion_sees_the_order_of_the_frames():
     judge = sequence.motion_discriminator((8, 8, 1), 4, width=8)
     frames = tf.random.stateless_uniform([2, 4, 8, 8, 1], [0, 1], -1, 1)
