@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_gen as kg
@@ -26,6 +27,24 @@ def add_data(to):
     data.add_argument("--image-size", type=int, nargs="+", help="one side, or height and width")
     data.add_argument("--channels", type=int, choices=(1, 3))
     data.add_argument("--unconditional", action="store_true", help="leave the labels out")
+
+
+def add_sequences(to, digits=2, canvas=64, frames=20):
+    """Flags of `moving`, with the defaults of the recipe; returns the group for more of them."""
+    sequences = to.add_argument_group("sequences")
+    sequences.add_argument("--test-split", default="test", help="of the digits")
+    sequences.add_argument(
+        "--digits", type=int, default=digits, help="how many move; of one, the label counts"
+    )
+    sequences.add_argument(
+        "--canvas", type=int, nargs="+", default=[canvas], help="side, or height and width"
+    )
+    sequences.add_argument("--frames", type=int, default=frames)
+    sequences.add_argument("--sequences", type=int, default=10_000)
+    sequences.add_argument("--speed", type=float, help="pixels a frame; None: a tenth of the room")
+    sequences.add_argument("--rows", type=int, default=8, help="sequences that are continued")
+    sequences.add_argument("--first-frames", type=int, default=5, help="given; the rest is drawn")
+    return sequences
 
 
 def add_training(to, **defaults):
@@ -97,6 +116,37 @@ def load(args):
     return kg.data.load(
         args.data, args.split, image_size=size, channels=args.channels, data_dir=args.data_dir
     )
+
+
+def moving(args, **kwargs):
+    """The source of `add_sequences`: the digits of `add_data`, moving."""
+    canvas = args.canvas[0], args.canvas[-1]
+    settings = {"num_frames": args.frames, "count": args.sequences, "speed": args.speed, **kwargs}
+    return kg.data.moving_digits(load(args), args.digits, canvas, **settings)
+
+
+def moving_test(args, model, count):
+    """`count` test sequences, twice as long as those of training, and their labels or None."""
+    test = argparse.Namespace(**{**vars(args), "split": args.test_split})
+    sequences, labels = moving(test, seed=1, count=count, num_frames=2 * args.frames).take(count)
+    return sequences, labels if model.num_classes else None
+
+
+def write_continued(args, model, sequences, labels):
+    """Sequences of `moving_test`, each above what the model makes of its first frames.
+
+    `continued.png` has a row for each, `continued.gif` shows them in motion.
+    """
+    true, frames = sequences[: args.rows], sequences.shape[1]
+    labels = None if labels is None else labels[: args.rows]
+    seen = true[:, : args.first_frames]
+    drawn = model.generate(len(true), labels, num_frames=frames, first_frames=seen)
+    pairs = np.stack([true, drawn], 1).reshape(-1, *true.shape[1:])
+    provenance = kg.images.Provenance(model.name, model.weights_hash(), 0)
+    strips = kg.images.grid(pairs.reshape(-1, *pairs.shape[2:]), columns=frames)
+    kg.images.write_png(Path(args.run_dir, "continued.png"), strips, provenance)
+    motion = [kg.images.grid(pairs[:, t], columns=8, scale=2) for t in range(frames)]
+    kg.images.write_gif(Path(args.run_dir, "continued.gif"), motion, 10, provenance)
 
 
 def image_size(args):

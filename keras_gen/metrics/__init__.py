@@ -7,6 +7,7 @@ Nothing here imports SciPy, scikit-learn or matplotlib before it is needed.
 """
 
 from keras_gen.metrics.anomaly import anomaly, auroc, likelihood_score, reconstruction_error
+from keras_gen.metrics.continuity import frame_distances, temporal_continuity
 from keras_gen.metrics.diversity import mean_pairwise_distance, vendi_score
 from keras_gen.metrics.extractors import (
     Extractor,

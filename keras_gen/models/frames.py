@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.models.base import GenerativeModel, in_batches
+from keras_gen.models.rollout import RollOut, checked_count
 from keras_gen.networks import inputs
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class FramePredictor(GenerativeModel):
+class FramePredictor(RollOut, GenerativeModel):
     """Autoregression over time: x_t = f(x_t-1, ..., x_t-p) + noise, x_t a whole frame.
 
     The network f says of each pixel of the next frame how it is distributed, and the noise is what
@@ -66,8 +66,8 @@ class FramePredictor(GenerativeModel):
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
-        self.context = _checked_count("context", context)
-        self.num_frames = _checked_count("num_frames", num_frames)
+        self.context = checked_count("context", context)
+        self.num_frames = checked_count("num_frames", num_frames)
         if likelihood is None:
             grey = self.image_shape[2] == 1
             likelihood = losses.Bernoulli("stochastic") if grey else "discretized_logistic"
@@ -158,13 +158,13 @@ class FramePredictor(GenerativeModel):
         Raises:
             ValueError: when the sequences or labels do not fit the model.
         """
-        sequences = self._checked_sequences(sequences, "sequences", 1)
+        sequences = self.checked_sequences(sequences, "sequences", 1)
         seeds, *label = self.picture_rows(len(sequences), labels, seed)
 
         def function(seed, frames, label=None):
             return self.log_prob_frames(frames, seed, label)
 
-        signature = self._signature_with_frames("sequences")
+        signature = self.signature_with_frames("sequences")
         compiled = self.compiled_function("log_prob", function, signature)
         terms = in_batches(compiled, [seeds, sequences, *label], batch_size)
         nats = terms.sum(1)
@@ -194,60 +194,16 @@ class FramePredictor(GenerativeModel):
         first_frames=None,
         noise=True,
     ):
-        """Generates sequences with the averaged weights.
+        """As in `RollOut`.
 
         Args:
-            n: number of sequences.
-            labels, seed, batch_size: as in `GenerativeModel.generate`, a sequence for an image.
-            num_frames: int, length of the sequences, with the first frames; any length, and a
-                longer sequence begins with the shorter one. None: the model's `num_frames`.
-            first_frames: uint8 [n, given, h, w, c], with which the sequences begin. None: all
-                frames are drawn.
+            n, labels, seed, batch_size, num_frames, first_frames: as there.
             noise: False leaves out the noise: each frame is the expected one, and the next follows
                 from that. Expected frames are blurred, and soon unlike any true one.
-
-        Returns:
-            NumPy uint8 [n, num_frames, height, width, channels]. Sequence i depends on its own
-            seed, label and first frames alone.
-
-        Raises:
-            ValueError: when n, seeds, labels, the number of frames or the first frames do not fit.
         """
-        seeds, *label = self.rows(n, labels, seed)
-        if first_frames is None:
-            first_frames = np.zeros([n, 0, *self.image_shape], np.uint8)
-        else:
-            first_frames = self._checked_sequences(first_frames, "first_frames", 0)
-        given = first_frames.shape[1]
-        frames = self.num_frames if num_frames is None else _checked_count("num_frames", num_frames)
-        if len(first_frames) != n or given > frames:
-            raise ValueError(
-                f"`first_frames` must be [n, given, *{self.image_shape}] with n={n} and given at "
-                f"most num_frames={frames}. Received: first_frames of shape {first_frames.shape}"
-            )
-
-        def function(seed, first, *rest):
-            *label, frames = rest
-            return self.generate_images(
-                seed, *label, first_frames=first, num_frames=frames, noise=noise
-            )
-
-        signature = [*self._signature_with_frames("first_frames"), tf.TensorSpec([], tf.int32)]
-        compiled = self.compiled_function(("generate", bool(noise)), function, signature)
-        return in_batches(compiled, [seeds, first_frames, *label], batch_size, frames)
-
-    def generate_images(self, seed, label=None, first_frames=None, num_frames=None, noise=True):
-        """As `generate_step`, for any number of rows including none; uint8 [batch, num_frames, h,
-        w, c]."""
-        frames = self.num_frames if num_frames is None else num_frames
-        if first_frames is None:
-            first_frames = tf.zeros([tf.shape(seed)[0], 0, *self.image_shape], tf.uint8)
-
-        def step(seed, first, label=None):
-            return images.to_uint8(self.generate_step(seed, label, first, frames, noise))
-
-        spec = tf.TensorSpec([tf.get_static_value(frames), *self.image_shape], tf.uint8)
-        return self.grouped(step, [seed, first_frames, label], spec)
+        return super().generate(
+            n, labels, seed, batch_size, num_frames, first_frames, noise=bool(noise)
+        )
 
     def generate_step(self, seed, label=None, first_frames=None, num_frames=None, noise=True):
         """Generates one group of sequences with the averaged weights: pure tensors in and out.
@@ -323,44 +279,6 @@ class FramePredictor(GenerativeModel):
         spec = tf.TensorSpec(self.image_shape, tf.float32)
         return tf.reshape(tf.map_fn(observe, flat, fn_output_signature=spec), tf.shape(x))
 
-    def _signature_with_frames(self, name):
-        """Input signature of seeds, frames of any number (and labels)."""
-        seed, *label = saved_model.row_signature(self.num_classes)
-        return [seed, tf.TensorSpec([None, None, *self.image_shape], tf.uint8, name=name), *label]
-
-    def _checked_sequences(self, frames, name, least):
-        """Sequences uint8 [n, time, h, w, c] of the model's shape, or a ValueError."""
-        frames = np.asarray(frames)
-        fits = frames.ndim == 5 and frames.shape[2:] == self.image_shape
-        if frames.dtype != np.uint8 or not fits or frames.shape[1] < least:
-            raise ValueError(
-                f"`{name}` must be uint8 [n, time, *{self.image_shape}]. Received: {name} of dtype "
-                f"{frames.dtype} and shape {frames.shape}"
-            )
-        return frames
-
-    # Export
-
-    def signatures(self):
-        """As in `GenerativeModel`, of `num_frames` frames each; and `predict`.
-
-        `serving_default`: images uint8 [batch, num_frames, h, w, c]. `png_bytes`: the frames side
-        by side in one picture. `predict`: seed (and label) and first_frames uint8 [batch, given, h,
-        w, c], of any length -> images, the `num_frames` frames after these.
-        """
-        return {**super().signatures(), "predict": self._predict_signature()}
-
-    def _predict_signature(self):
-        def predict(seed, first_frames, label=None):
-            with tf.control_dependencies(self.request_checks([seed, first_frames], label)):
-                given = tf.shape(first_frames)[1]
-                frames = given + self.num_frames
-                made = self.generate_images(tf.identity(seed), label, first_frames, frames)
-            made = made[:, given:]
-            return {"images": tf.ensure_shape(made, [None, self.num_frames, *self.image_shape])}
-
-        return predict, self._signature_with_frames("first_frames")
-
 
 def windows_before(x, context):
     """The frames before each frame, zeros before the first.
@@ -375,10 +293,3 @@ def windows_before(x, context):
     time = x.shape[1] or tf.shape(x)[1]
     padded = tf.pad(x, [[0, 0], [context, 0], [0, 0], [0, 0], [0, 0]])
     return tf.stack([padded[:, i : i + time] for i in range(context)], axis=2)
-
-
-def _checked_count(name, value):
-    """A positive integer, or a ValueError."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    return int(value)

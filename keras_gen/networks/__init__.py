@@ -9,6 +9,7 @@ from keras_gen.networks import (
     patchgan,
     pixelcnn,
     resnet,
+    sequence,
     translation,
     unet,
 )

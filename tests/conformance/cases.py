@@ -266,6 +266,21 @@ def frame_predictor(image_shape, num_classes, **kwargs):
     return models.FramePredictor(image_shape, num_classes, 2, 3, network, **kwargs)
 
 
+def sequence_gan(image_shape, num_classes, **kwargs):
+    own = {"width": 8, "num_classes": num_classes}
+    return models.SequenceGAN(
+        image_shape,
+        num_classes,
+        3,
+        1,
+        generator=networks.sequence.generator(image_shape, 8, 4, **own),
+        discriminator=networks.resnet.discriminator(image_shape, seed=1, **own),
+        motion_discriminator=networks.sequence.motion_discriminator(image_shape, 3, seed=2, **own),
+        ema=0.9,
+        **kwargs,
+    )
+
+
 def pixelcnn_plus_plus(image_shape, num_classes, **kwargs):
     levels, likelihood = 4, losses.LogisticMixture(components=2)
     network = networks.pixelcnn.plus_plus(
@@ -444,6 +459,16 @@ CASES = [
         labelled=True,
         learning_rate=4e-3,
         progress=pixel_distance,
+        data=moving_digits,
+    ),
+    Case(
+        "sequence_gan",
+        sequence_gan,
+        labelled=True,
+        learning_rate=4e-3,
+        progress=pixel_distance,
+        weighted=RELATIVISTIC["weighted"],
+        unmoved=frozenset(RELATIVISTIC["unmoved"]),
         data=moving_digits,
     ),
     Case(

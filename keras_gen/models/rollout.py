@@ -1,0 +1,127 @@
+"""What models that make sequences frame by frame share."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import export as saved_model
+from keras_gen import images
+from keras_gen.models.base import in_batches
+
+
+class RollOut:
+    """Part of models with `num_frames` whose `generate_step` goes on from first frames.
+
+    It takes seeds int64 [rows], labels, first frames uint8 [rows, given, h, w, c] (None: none are
+    given), a number of frames (None: the model's) and perhaps settings of its own, and returns
+    float32 [rows, num_frames, h, w, c] in [-1, 1].
+    """
+
+    def generate(
+        self,
+        n,
+        labels=None,
+        seed=0,
+        batch_size=1024,
+        num_frames=None,
+        first_frames=None,
+        **settings,
+    ):
+        """Generates sequences with the averaged weights.
+
+        Args:
+            n: number of sequences.
+            labels, seed, batch_size: as in `GenerativeModel.generate`, a sequence for an image.
+            num_frames: int, length of the sequences, with the first frames; any length, and a
+                longer sequence begins with the shorter one. None: the model's `num_frames`.
+            first_frames: uint8 [n, given, h, w, c], with which the sequences begin. None: all
+                frames are drawn.
+            **settings: of the model's `generate_step`.
+
+        Returns:
+            NumPy uint8 [n, num_frames, height, width, channels]. Sequence i depends on its own
+            seed, label and first frames alone.
+
+        Raises:
+            ValueError: when n, seeds, labels, the number of frames or the first frames do not fit.
+        """
+        seeds, *label = self.rows(n, labels, seed)
+        if first_frames is None:
+            first_frames = np.zeros([n, 0, *self.image_shape], np.uint8)
+        else:
+            first_frames = self.checked_sequences(first_frames, "first_frames", 0)
+        given = first_frames.shape[1]
+        frames = self.num_frames if num_frames is None else checked_count("num_frames", num_frames)
+        if len(first_frames) != n or given > frames:
+            raise ValueError(
+                f"`first_frames` must be [n, given, *{self.image_shape}] with n={n} and given at "
+                f"most num_frames={frames}. Received: first_frames of shape {first_frames.shape}"
+            )
+
+        def function(seed, first, *rest):
+            *label, frames = rest
+            return self.generate_images(
+                seed, *label, first_frames=first, num_frames=frames, **settings
+            )
+
+        signature = [*self.signature_with_frames("first_frames"), tf.TensorSpec([], tf.int32)]
+        key = ("generate", *sorted(settings.items()))
+        compiled = self.compiled_function(key, function, signature)
+        return in_batches(compiled, [seeds, first_frames, *label], batch_size, frames)
+
+    def generate_images(self, seed, label=None, first_frames=None, num_frames=None, **settings):
+        """As `generate_step`, for any number of rows including none; uint8 [batch, num_frames, h,
+        w, c]."""
+        frames = self.num_frames if num_frames is None else num_frames
+        if first_frames is None:
+            first_frames = tf.zeros([tf.shape(seed)[0], 0, *self.image_shape], tf.uint8)
+
+        def step(seed, first, label=None):
+            return images.to_uint8(self.generate_step(seed, label, first, frames, **settings))
+
+        spec = tf.TensorSpec([tf.get_static_value(frames), *self.image_shape], tf.uint8)
+        return self.grouped(step, [seed, first_frames, label], spec)
+
+    def signature_with_frames(self, name):
+        """Input signature of seeds, frames of any number (and labels)."""
+        seed, *label = saved_model.row_signature(self.num_classes)
+        return [seed, tf.TensorSpec([None, None, *self.image_shape], tf.uint8, name=name), *label]
+
+    def checked_sequences(self, frames, name, least):
+        """Sequences uint8 [n, time, h, w, c] of the model's shape, or a ValueError."""
+        frames = np.asarray(frames)
+        fits = frames.ndim == 5 and frames.shape[2:] == self.image_shape
+        if frames.dtype != np.uint8 or not fits or frames.shape[1] < least:
+            raise ValueError(
+                f"`{name}` must be uint8 [n, time, *{self.image_shape}]. Received: {name} of dtype "
+                f"{frames.dtype} and shape {frames.shape}"
+            )
+        return frames
+
+    def signatures(self):
+        """As in `GenerativeModel`, of `num_frames` frames each; and `predict`.
+
+        `serving_default`: images uint8 [batch, num_frames, h, w, c]. `png_bytes`: the frames side
+        by side in one picture. `predict`: seed (and label) and first_frames uint8 [batch, given, h,
+        w, c], of any length -> images, the `num_frames` frames after these.
+        """
+        return {**super().signatures(), "predict": self._predict_signature()}
+
+    def _predict_signature(self):
+        def predict(seed, first_frames, label=None):
+            with tf.control_dependencies(self.request_checks([seed, first_frames], label)):
+                given = tf.shape(first_frames)[1]
+                frames = given + self.num_frames
+                made = self.generate_images(tf.identity(seed), label, first_frames, frames)
+            made = made[:, given:]
+            return {"images": tf.ensure_shape(made, [None, self.num_frames, *self.image_shape])}
+
+        return predict, self.signature_with_frames("first_frames")
+
+
+def checked_count(name, value, least=1):
+    """An integer of at least `least`, or a ValueError."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
+    return int(value)

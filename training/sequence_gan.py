@@ -1,0 +1,95 @@
+"""Trains a GAN of moving digits: `python training/sequence_gan.py --data mnist --image-size 16`.
+
+The digits of `--data` move over a canvas of `--canvas` pixels; `--image-size` makes the digits
+themselves smaller. At the end test digits are continued from their first frames, as strips and as
+an animation, and it is written how much sequences change from frame to frame, beside test
+sequences. Running the same command again continues where it stopped.
+"""
+
+import json
+from pathlib import Path
+
+import common
+import keras
+
+import keras_gen as kg
+
+
+def arguments():
+    parser = common.parser(__doc__)
+    common.add_data(parser)
+    sequences = common.add_sequences(parser, digits=1, canvas=32, frames=10)
+    sequences.add_argument("--test-sequences", type=int, default=256, help="to compare with")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--content-dim", type=int, default=64, help="latent of a sequence")
+    model.add_argument("--noise-dim", type=int, default=16, help="latent of each frame")
+    model.add_argument("--width", type=int, default=64, help="channels of all networks")
+    model.add_argument("--blocks", type=int, default=1)
+    model.add_argument("--max-given", type=int, help="first frames in training; None: half")
+    model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
+    model.add_argument("--r1", type=float, default=1.0, help="weight of the R1 penalty")
+    model.add_argument("--r2", type=float, default=1.0, help="weight of the R2 penalty")
+
+    common.add_training(parser, batch_size=32, epochs=10)
+    common.add_output(parser, "runs/sequence_gan")
+    return parser.parse_args()
+
+
+def build(args, source, num_classes, steps):
+    shape, seed, parts = source.image_shape, 3 * args.seed, kg.networks
+    shared = {"num_classes": num_classes, "width": args.width, "blocks": args.blocks}
+    model = kg.models.SequenceGAN(
+        shape,
+        num_classes,
+        args.frames,
+        args.max_given,
+        parts.sequence.generator(shape, args.content_dim, args.noise_dim, seed=seed, **shared),
+        parts.resnet.discriminator(shape, seed=seed + 1, **shared),
+        parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 2, **shared),
+        loss=args.loss,
+        penalties=[
+            penalty(weight)
+            for penalty, weight in ((kg.losses.R1, args.r1), (kg.losses.R2, args.r2))
+            if weight
+        ],
+        seed=args.seed,
+        ema=args.ema,
+    )
+    optimizers = [keras.optimizers.Adam(args.learning_rate, 0.0, 0.99) for _ in range(2)]
+    model.compile(*optimizers, **common.compile_settings(args))
+    return model
+
+
+def report(args):
+    """How much frames change, drawn from nothing or continued, up to the trained length and from
+    there on to twice as much; and pictures of both."""
+    model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
+    real, labels = common.moving_test(args, model, max(args.test_sequences, args.rows))
+    settings = {"n": len(real), "labels": labels, "num_frames": 2 * args.frames}
+    made = {
+        "drawn": model.generate(**settings),
+        "continued": model.generate(**settings, first_frames=real[:, : args.first_frames]),
+    }
+    found = {"split": args.test_split, "n": len(real), "floor": continuity(*_halves(real))}
+    for name, fake in made.items():
+        for part, times in (("trained", slice(args.frames)), ("beyond", slice(args.frames, None))):
+            found[f"{name}_{part}"] = continuity(real[:, times], fake[:, times])
+    Path(args.run_dir, "continuity.json").write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+    common.write_continued(args, model, real, labels)
+
+
+def continuity(real, fake):
+    found = kg.metrics.temporal_continuity(real, fake)
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def _halves(sequences):
+    return sequences[::2], sequences[1::2]
+
+
+if __name__ == "__main__":
+    args = arguments()
+    if common.train(args, build, load=common.moving):
+        report(args)
