@@ -19,13 +19,6 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-
-def optimize_graphs(value):
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not value})
-
-
-optimize_graphs(False)  # that takes longer than a tiny network's few steps
-
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -43,14 +36,6 @@ def float32_policy():
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
-
-
-@pytest.fixture
-def optimized_graphs():
-    """Graphs are optimized as in any other process, for comparisons bit for bit with one."""
-    optimize_graphs(True)
-    yield
-    optimize_graphs(False)
 
 
 @pytest.fixture(scope="session")

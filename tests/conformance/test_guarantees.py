@@ -1,5 +1,6 @@
 """What every model guarantees (the numbers are those of the design)."""
 
+import gc
 import json
 import os
 import shutil
@@ -119,6 +120,15 @@ def run_of(name):
     before = case.progress(model, data(case))
     history = ten_epochs(case, model, whole, PowerCut(8 * 8 + 5, whole, cut))
     return Run(model, state(model), history, before, case.progress(model, data(case)), cut)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept():
+    """The graphs of all models take gigabytes, which the tests of other modules need."""
+    yield
+    run_of.cache_clear()
+    two_plain_steps.cache_clear()
+    gc.collect()
 
 
 def trained(name):
@@ -281,7 +291,7 @@ print(json.dumps(answers))
 
 
 @each_case
-def test_export_serves_the_images_of_generate(case, served, optimized_graphs):
+def test_export_serves_the_images_of_generate(case, served):
     folder, answers = served
     model = trained(case.name)
     answer = answers[case.name]

@@ -256,7 +256,7 @@ class TestClassifier:
         )
         assert first == second != other
 
-    def test_same_weights_in_another_process(self, digits, optimized_graphs):
+    def test_same_weights_in_another_process(self, digits):
         code = (
             "from keras_gen import data; from keras_gen.metrics.extractors import train_extractor;"
             "print(train_extractor(data.load('digits'), num_images_seen=500, cache=False).weights)"
