@@ -113,7 +113,8 @@ def test_losses_are_their_formulas():
 
 
 def test_the_default_penalties_follow_the_loss():
-    assert [p.name for p in adding().penalties] == ["r1_penalty", "r2_penalty"]
+    found = [(p.name, p.weight) for p in adding().penalties]
+    assert found == [("r1_penalty", 10.0), ("r2_penalty", 10.0)]
     assert [p.name for p in adding(loss="wasserstein").penalties] == ["gradient_penalty"]
     assert adding(loss="hinge", penalties=[]).loss_names == [
         "loss",
