@@ -24,14 +24,14 @@ def arguments():
     model = parser.add_argument_group("model")
     model.add_argument("--content-dim", type=int, default=64, help="latent of a sequence")
     model.add_argument("--noise-dim", type=int, default=16, help="latent of each frame")
-    model.add_argument("--width", type=int, default=64, help="channels of all networks")
+    model.add_argument("--width", type=int, default=48, help="channels of all networks")
     model.add_argument("--blocks", type=int, default=1)
     model.add_argument("--max-given", type=int, help="first frames in training; None: half")
     model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
-    model.add_argument("--r1", type=float, default=1.0, help="weight of the R1 penalty")
-    model.add_argument("--r2", type=float, default=1.0, help="weight of the R2 penalty")
+    model.add_argument("--r1", type=float, default=10.0, help="weight of the R1 penalty")
+    model.add_argument("--r2", type=float, default=10.0, help="weight of the R2 penalty")
 
-    common.add_training(parser, batch_size=32, epochs=10)
+    common.add_training(parser, batch_size=16, learning_rate=4e-4, epochs=10)
     common.add_output(parser, "runs/sequence_gan")
     return parser.parse_args()
 

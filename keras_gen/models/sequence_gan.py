@@ -26,7 +26,7 @@ class SequenceGAN(RollOut, AdversarialModel):
     source = kg.data.moving_digits("mnist", num_frames=10)
     model = kg.models.SequenceGAN(source.image_shape, num_frames=source.num_frames)
     model.compile()
-    model.fit(source.batches(32), epochs=20)
+    model.fit(source.batches(16), epochs=10)
     model.generate(8, num_frames=30, seed=0)  # uint8 [8, 30, h, w, c]
     seen = source.take(8, seed=0)[0][:, :3]
     model.generate(8, first_frames=seen, num_frames=30, seed=0)
@@ -51,7 +51,8 @@ class SequenceGAN(RollOut, AdversarialModel):
             label) -> logits float32 [batch, 1]. None: `networks.sequence.motion_discriminator`.
         loss: name of an adversarial loss or a `keras_gen.losses.AdversarialLoss`, of both.
         penalties: list of `keras_gen.losses.Penalty` on each of the discriminators. None: R1 and R2
-            of weight 1 (Huang et al. 2024); for the Wasserstein loss WGAN-GP's.
+            (Huang et al. 2024) of weight 10, because at 1 the discriminators soon win; for the
+            Wasserstein loss WGAN-GP's.
         seed, ema: as in `GenerativeModel`.
 
     Raises:
@@ -86,7 +87,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         if penalties is None and isinstance(self.loss_function, losses.Wasserstein):
             penalties = [losses.GradientPenalty()]
         elif penalties is None:
-            penalties = [losses.R1(1.0), losses.R2(1.0)]
+            penalties = [losses.R1(), losses.R2()]
         self.penalties = list(penalties)
 
         shared = {"num_classes": self.num_classes}
@@ -162,8 +163,8 @@ class SequenceGAN(RollOut, AdversarialModel):
         return [self.discriminator, self.motion_discriminator]
 
     def default_optimizer(self):
-        """Adam, rate 2e-4, beta_1 0, beta_2 0.99."""
-        return keras.optimizers.Adam(2e-4, beta_1=0.0, beta_2=0.99)
+        """Adam, rate 4e-4, beta_1 0, beta_2 0.99."""
+        return keras.optimizers.Adam(4e-4, beta_1=0.0, beta_2=0.99)
 
     # Training
 

@@ -118,7 +118,7 @@ def generator(
     both = layers.Concatenate(dtype="float32", name="drawn_kept_ways")([x, ways])
     drawn, kept, ways = ops.split(crop(both, image_shape), (x.shape[-1] - 1, x.shape[-1]), -1)
     moved = Moved(reach, dtype="float32", name="moved")(before, ways)
-    frame = ops.tanh(drawn + ops.softplus(kept + 1.0) * moved)
+    frame = ops.tanh(drawn + 4.0 * ops.sigmoid(kept) * moved)
     return keras.Model(taken, [frame, remembered], name="sequence_generator")
 
 
