@@ -1,5 +1,5 @@
-"""Set up before TensorFlow starts: quiet logs, graphs that are compiled fast rather than well, and
-two logical CPUs for the distribution tests."""
+"""Set up before TensorFlow starts: quiet logs, XLA that compiles fast rather than well, and two
+logical CPUs for the distribution tests."""
 
 import os
 

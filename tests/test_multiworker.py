@@ -1,8 +1,11 @@
 """Training in several processes at once, and on several devices of one process."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,6 @@ import pytest
 
 import keras_gen as kg
 from tests.conformance.cases import digits
-from tests.processes import Script
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,19 +93,26 @@ def free_ports(count):
     return ports
 
 
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **more}
+
+
 def start_workers(*commands):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
     return [
-        Script(
-            command,
-            {
-                "TF_CONFIG": json.dumps(
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=environment(
+                TF_CONFIG=json.dumps(
                     {
                         "cluster": {"worker": addresses},
                         "task": {"type": "worker", "index": index},
                     }
                 )
-            },
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         for index, command in enumerate(commands)
     ]
@@ -128,7 +137,7 @@ def kill_at(processes, step):
         if line.startswith(f"step {step}"):
             break
     for process in processes:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2, output[-3000:]

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.conformance.cases import assert_same_state
-from tests.processes import Script
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 5
@@ -60,7 +59,6 @@ print("finished", flush=True)
 
 
 def start(script, run_dir):
-    """The run in a process that shares nothing with the others, not even the order of sets."""
     return subprocess.Popen(
         [sys.executable, str(script), str(run_dir)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -72,13 +70,13 @@ def start(script, run_dir):
 
 def run_until(script, run_dir, step, delay):
     """Starts a run and kills it `delay` seconds after it has told of the step; its output."""
-    process = Script([script, run_dir])
+    process = start(script, run_dir)
     output = []
     for line in process.stdout:
         output.append(line.rstrip())
         if line.startswith("step") and int(line.split()[1]) >= step:
             time.sleep(delay)
-            process.kill()
+            process.send_signal(signal.SIGKILL)
             break
     output += process.stdout.read().splitlines()
     process.stdout.close()
@@ -132,7 +130,7 @@ def test_five_kills_change_nothing(script, undisturbed, tmp_path):
     print(f"killed after steps {reached[1:]}, {leftovers} times while a checkpoint was written")
     assert len(inside) >= 3
 
-    last = Script([script, tmp_path / "parts"])
+    last = start(script, tmp_path / "parts")
     for process in (last, undisturbed):
         output = process.communicate(timeout=150)[0]
         assert process.returncode == 0 and "finished" in output, output[-3000:]

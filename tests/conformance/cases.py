@@ -438,14 +438,7 @@ CASES = [
         learning_rate=4e-3,
         progress=loss_on_data,
     ),
-    diffusion(
-        "consistency",
-        labelled=True,
-        kind=models.ConsistencyModel,
-        network=dit,
-        stage_steps=20,
-        stages=3,
-    ),
+    diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
     Case(
         "pixelcnn-categorical",
         pixelcnn,
@@ -521,7 +514,7 @@ CASES = [
         unmoved=["logit/bias"],  # real and fake pull alike while all logits are within the margin
     ),
     gan("mlp-wasserstein", mlp_gan, labelled=False, **WASSERSTEIN),
-    gan("dcgan-wasserstein", dcgan, labelled=True, **{**WASSERSTEIN, "discriminator_steps": 1}),
+    gan("dcgan-wasserstein", dcgan, labelled=True, **WASSERSTEIN),
     gan("mlp-relativistic", mlp_gan, labelled=False, **RELATIVISTIC),
     gan("dcgan-relativistic", dcgan, labelled=True, **RELATIVISTIC),
     gan(

@@ -239,7 +239,7 @@ def test_the_network_sees_the_small_picture(factor, pictures):
 def test_a_model_that_enlarges_trains_saves_and_is_exported(tmp_path):
     net = network(10, condition_channels=1)
     model = kg.models.Diffusion(SHAPE, 10, net, upscale=2, steps=2, guidance_scale=2.0)
-    model.compile(run_eagerly=True)
+    model.compile()
     model.fit(digits(SHAPE).batches(64, seed=0), verbose=0)
     model.save(tmp_path / "model.keras")
     small = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), np.uint8)
