@@ -53,6 +53,40 @@ class AdversarialModel(GenerativeModel):
         )
         super().compile(optimizer, **kwargs)
 
+    def alternate(self, make, discriminator_step, generator_terms):
+        """Moves both kinds of networks by one pass of the generators.
+
+        The discriminators learn from what the generators learn from next.
+
+        Args:
+            make: function () -> what the generators make, tensors.
+            discriminator_step: function of these that moves the discriminators and returns their
+                terms, such as `discriminators_down`.
+            generator_terms: function of these -> the generators' terms, with the discriminators as
+                they are then.
+
+        Returns:
+            (terms of the discriminators, terms of the generators), dicts from name to float32
+            [batch].
+        """
+        with tf.GradientTape() as tape:
+            made = make()
+            with tape.stop_recording():
+                judged = discriminator_step(made)
+            own = generator_terms(made)
+            loss = self.scaled(mean_total(own), self.optimizer)
+        self.descend(tape, loss, self.optimizer, self.generators)
+        return judged, own
+
+    def discriminators_down(self, made, discriminator_terms):
+        """Moves the discriminators by their terms, a function of what was made; returns these."""
+        made = tf.nest.map_structure(tf.stop_gradient, made)
+        with tf.GradientTape() as tape:
+            terms = discriminator_terms(made)
+            loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
+        self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
+        return terms
+
     def descend(self, tape, loss, optimizer, networks):
         """Moves networks down the gradient of a loss that was scaled for their optimizer."""
         variables = variables_of(networks)
@@ -67,3 +101,8 @@ def variables_of(networks):
 def mean_total(terms):
     """The mean over the batch of the sum of terms, a dict from name to float32 [batch]."""
     return tf.add_n([tf.reduce_mean(term) for term in terms.values()])
+
+
+def with_total(terms):
+    """The terms and, before them, "loss", their sum."""
+    return {"loss": tf.add_n(list(terms.values())), **terms}

@@ -218,34 +218,20 @@ class FramePredictor(RollOut, GenerativeModel):
         Returns:
             float32 [rows, num_frames, height, width, channels] in [-1, 1].
         """
-        rows, shape = self.generation_rows, self.image_shape
-        frames = self.num_frames if num_frames is None else num_frames
-        if first_frames is None:
-            first_frames = tf.zeros([rows, 0, *shape], tf.uint8)
-        given = tf.shape(first_frames)[1]
-        window = tf.concat(
-            [
-                tf.zeros([rows, self.context, *shape]),
-                self._observed(first_frames, seed, noise=noise),
-            ],
-            1,
-        )[:, -self.context :]
+        window_shape = [self.generation_rows, self.context, *self.image_shape]
 
-        def next_frame(t, window, made):
+        def begin(first_frames):
+            seen = self._observed(first_frames, seed, noise=noise)
+            window = tf.concat([tf.zeros(window_shape), seen], 1)[:, -self.context :]
+            return (tf.ensure_shape(window, window_shape),)
+
+        def draw(t, window):
             parameters = inputs.call(self.averaged_network, window, label)
             frame = images.to_uint8(self._drawn(parameters, seed, t, noise))
             seen = self._observed(frame[:, None], seed, t, noise)
-            return t + 1, tf.concat([window[:, 1:], seen], 1), made.write(t - given, frame)
+            return frame, (tf.concat([window[:, 1:], seen], 1),)
 
-        start = [
-            given,
-            tf.ensure_shape(window, [rows, self.context, *shape]),
-            tf.TensorArray(tf.uint8, frames - given, element_shape=[rows, *shape]),
-        ]
-        made = tf.while_loop(lambda t, *_: t < frames, next_frame, start)[-1]
-        made = tf.transpose(made.stack(), [1, 0, 2, 3, 4])
-        sequence = images.from_uint8(tf.concat([first_frames, made], 1))
-        return tf.ensure_shape(sequence, [rows, tf.get_static_value(frames), *shape])
+        return self.roll_out(first_frames, num_frames, begin, draw)
 
     def _drawn(self, parameters, seed, t, noise):
         """Frame t, float32 [rows, h, w, c] in [-1, 1], drawn from each row's own seed."""

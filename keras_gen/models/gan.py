@@ -12,7 +12,7 @@ from keras_gen import images as pictures_of
 from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.adversarial import AdversarialModel, mean_total, with_total
 from keras_gen.models.base import in_batches, specs_of
 from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
@@ -351,17 +351,13 @@ class GAN(Decoding, AdversarialModel):
             key = randomness.key(step_key, i)
             self._discriminator_step(real, self.fakes(labels, batch, key), labels, key)
 
-        # The last images that the discriminator learns from are those that the generator learns
-        # from next: one forward pass of the generator serves both.
+        # The same key, so the same dropout masks: TensorFlow draws them once.
         key = randomness.key(step_key, self.discriminator_steps)
-        with tf.GradientTape() as tape:
-            fake = self.fakes(labels, batch, key)
-            with tape.stop_recording():
-                terms = self._discriminator_step(real, fake, labels, key)
-            # The same key, so the same dropout masks: TensorFlow draws them once.
-            own = self.generator_terms(real, fake, labels, key)
-            loss = self.scaled(mean_total(own), self.optimizer)
-        self.descend(tape, loss, self.optimizer, self.generators)
+        terms, own = self.alternate(
+            lambda: self.fakes(labels, batch, key),
+            lambda fake: self._discriminator_step(real, fake, labels, key),
+            lambda fake: self.generator_terms(real, fake, labels, key),
+        )
         self._finish_step(batch)
         return self.report(self._with_total(terms | own))
 
@@ -421,7 +417,7 @@ class GAN(Decoding, AdversarialModel):
         return self.report(self._with_total(terms))
 
     def _with_total(self, terms):
-        told = {"loss": tf.add_n(list(terms.values())), **terms}
+        told = with_total(terms)
         if self.augmentation and self.augmentation.adapts:
             probability = self.augmentation_probability.value
             told["augmentation_probability"] = tf.fill(tf.shape(told["loss"]), probability)

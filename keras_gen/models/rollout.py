@@ -81,6 +81,32 @@ class RollOut:
         spec = tf.TensorSpec([tf.get_static_value(frames), *self.image_shape], tf.uint8)
         return self.grouped(step, [seed, first_frames, label], spec)
 
+    def roll_out(self, first_frames, num_frames, begin, draw):
+        """What `generate_step` returns: the frames given, and others drawn one after another.
+
+        Args:
+            first_frames, num_frames: those of `generate_step`.
+            begin: function of uint8 [rows, given, h, w, c] -> tuple of tensors, the state after
+                these frames.
+            draw: function (t, *state) -> (frame t uint8 [rows, h, w, c], tuple of the next state).
+        """
+        rows, shape = self.generation_rows, self.image_shape
+        frames = self.num_frames if num_frames is None else num_frames
+        if first_frames is None:
+            first_frames = tf.zeros([rows, 0, *shape], tf.uint8)
+        given = tf.shape(first_frames)[1]
+
+        def draw_next(t, made, *state):
+            frame, state = draw(t, *state)
+            return t + 1, made.write(t - given, frame), *state
+
+        made = tf.TensorArray(tf.uint8, frames - given, element_shape=[rows, *shape])
+        start = given, made, *begin(first_frames)
+        made = tf.while_loop(lambda t, *_: t < frames, draw_next, start)[1]
+        made = tf.transpose(made.stack(), [1, 0, 2, 3, 4])
+        sequence = images.from_uint8(tf.concat([first_frames, made], 1))
+        return tf.ensure_shape(sequence, [rows, tf.get_static_value(frames), *shape])
+
     def signature_with_frames(self, name):
         """Input signature of seeds, frames of any number (and labels)."""
         seed, *label = saved_model.row_signature(self.num_classes)

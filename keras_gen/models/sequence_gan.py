@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import images, losses, networks, randomness
-from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.adversarial import AdversarialModel, with_total
 from keras_gen.models.rollout import RollOut, checked_count
 from keras_gen.networks import inputs
 
@@ -250,24 +250,17 @@ class SequenceGAN(RollOut, AdversarialModel):
         key = self.step_key()
         given, times = self._times(tf.shape(x)[0], key)
         real = self.seen(x, times)
-        # The discriminators learn from the sequences that the generator learns from next.
-        with tf.GradientTape() as tape:
-            fake = self.seen(self.fakes(x, given, labels, key), times)
-            with tape.stop_recording():
-                shown = tf.nest.map_structure(tf.stop_gradient, fake)
-                terms = self._discriminator_step(real, shown, labels, key)
-            own = self.generator_terms(real, fake, labels, key)
-            loss = self.scaled(mean_total(own), self.optimizer)
-        self.descend(tape, loss, self.optimizer, self.generators)
-        self.finish_step()
-        return self.report(_with_total(terms | own))
 
-    def _discriminator_step(self, real, fake, labels, key):
-        with tf.GradientTape() as tape:
-            terms = self.discriminator_terms(real, fake, labels, key)
-            loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
-        self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
-        return terms
+        def discriminator_terms(fake):
+            return self.discriminator_terms(real, fake, labels, key)
+
+        terms, own = self.alternate(
+            lambda: self.seen(self.fakes(x, given, labels, key), times),
+            lambda fake: self.discriminators_down(fake, discriminator_terms),
+            lambda fake: self.generator_terms(real, fake, labels, key),
+        )
+        self.finish_step()
+        return self.report(with_total(terms | own))
 
     def _times(self, batch, key):
         """How many frames are given, and when the frame is that is judged by itself, one of the
@@ -286,7 +279,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         fake = self.seen(self.fakes(x, given, labels, key, training=False), times)
         terms = self.discriminator_terms(real, fake, labels, key, training=False)
         terms |= self.generator_terms(real, fake, labels, key, training=False)
-        return self.report(_with_total(terms))
+        return self.report(with_total(terms))
 
     # Generation
 
@@ -302,34 +295,29 @@ class SequenceGAN(RollOut, AdversarialModel):
         Returns:
             float32 [rows, num_frames, height, width, channels] in [-1, 1].
         """
-        rows, shape = self.generation_rows, self.image_shape
-        frames = self.num_frames if num_frames is None else num_frames
-        if first_frames is None:
-            first_frames = tf.zeros([rows, 0, *shape], tf.uint8)
-        given = tf.shape(first_frames)[1]
+        rows = self.generation_rows
         content = randomness.row_normal(seed, [self.content_dim], "content")
 
         def advance(t, frame, memory):
             noise = randomness.row_normal(seed, [self.noise_dim], "noise", t)
             return _advance(self.averaged_generator, [frame, memory, content, noise], label)
 
-        def read(t, frame, memory):
-            _, memory = advance(t, frame, memory)
-            return t + 1, images.from_uint8(first_frames[:, t]), memory
+        def begin(first_frames):
+            def read(t, frame, memory):
+                _, memory = advance(t, frame, memory)
+                return t + 1, images.from_uint8(first_frames[:, t]), memory
 
-        def draw(t, frame, memory, made):
+            start = 0, tf.zeros([rows, *self.image_shape]), tf.zeros([rows, *self.memory_shape])
+            given = tf.shape(first_frames)[1]
+            return tf.while_loop(lambda t, *_: t < given, read, start)[1:]
+
+        def draw(t, frame, memory):
             frame, memory = advance(t, frame, memory)
             # What follows sees the frame as it comes out, as if it were given.
             frame = images.to_uint8(frame)
-            return t + 1, images.from_uint8(frame), memory, made.write(t - given, frame)
+            return frame, (images.from_uint8(frame), memory)
 
-        start = 0, tf.zeros([rows, *shape]), tf.zeros([rows, *self.memory_shape])
-        state = tf.while_loop(lambda t, *_: t < given, read, start)
-        made = tf.TensorArray(tf.uint8, frames - given, element_shape=[rows, *shape])
-        made = tf.while_loop(lambda t, *_: t < frames, draw, (*state, made))[-1]
-        made = tf.transpose(made.stack(), [1, 0, 2, 3, 4])
-        sequence = images.from_uint8(tf.concat([first_frames, made], 1))
-        return tf.ensure_shape(sequence, [rows, tf.get_static_value(frames), *shape])
+        return self.roll_out(first_frames, num_frames, begin, draw)
 
 
 def _advance(generator, taken, label=None, training=False):
@@ -339,7 +327,3 @@ def _advance(generator, taken, label=None, training=False):
 
 def _sides(network):
     return network.inputs, network.outputs
-
-
-def _with_total(terms):
-    return {"loss": tf.add_n(list(terms.values())), **terms}

@@ -12,7 +12,7 @@ from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.data.arrays import check_images
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.adversarial import AdversarialModel, with_total
 from keras_gen.models.base import in_batches, specs_of
 
 
@@ -166,25 +166,17 @@ class Translator(AdversarialModel):
     def train_step(self, data):
         first, second = self.unpack(data)
         key = self.step_key()
-        # The discriminators learn from the images that the generators learn from next: one forward
-        # pass of the generators serves both.
-        with tf.GradientTape() as tape:
-            made = self.translations(first, second, key)
-            with tape.stop_recording():
-                shown = tf.nest.map_structure(tf.stop_gradient, made)
-                terms = self._discriminator_step(first, second, shown, key)
-            moving = self.generator_terms(first, second, made, key)
-            loss = self.scaled(mean_total(moving), self.optimizer)
-        self.descend(tape, loss, self.optimizer, self.generators)
-        self.finish_step()
-        return self.report(_with_total(moving | terms))
 
-    def _discriminator_step(self, first, second, made, key):
-        with tf.GradientTape() as tape:
-            terms = self.discriminator_terms(first, second, made, key)
-            loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
-        self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
-        return terms
+        def discriminator_terms(made):
+            return self.discriminator_terms(first, second, made, key)
+
+        terms, own = self.alternate(
+            lambda: self.translations(first, second, key),
+            lambda made: self.discriminators_down(made, discriminator_terms),
+            lambda made: self.generator_terms(first, second, made, key),
+        )
+        self.finish_step()
+        return self.report(with_total(own | terms))
 
     def test_step(self, data):
         first, second = self.unpack(data)
@@ -192,7 +184,7 @@ class Translator(AdversarialModel):
         made = self.translations(first, second, key, training=False)
         terms = self.generator_terms(first, second, made, key, training=False)
         terms |= self.discriminator_terms(first, second, made, key, training=False)
-        return self.report(_with_total(terms))
+        return self.report(with_total(terms))
 
     # Translation
 
@@ -627,10 +619,6 @@ def _given(function, image, seed):
 def _in_turn(*pictures):
     """The first of each, then the second of each ...: uint8 [n * kinds, h, w, c]."""
     return np.stack([check_images(x) for x in pictures], 1).reshape(-1, *np.shape(pictures[1])[1:])
-
-
-def _with_total(terms):
-    return {"loss": tf.add_n(list(terms.values())), **terms}
 
 
 def _weight(name, value):

@@ -68,12 +68,8 @@ def generator(
     x, taken = latent, [latent]
     if num_classes:
         label = inputs.label_input()
-        embedding = layers.Dense(
-            label_dim,
-            use_bias=False,
-            kernel_initializer=initial.normal(1.0),
-            name="label_embedding",
-        )(inputs.one_hot(label, num_classes))
+        kernel = initial.normal(1.0)
+        embedding = inputs.label_embedding(label, num_classes, label_dim, kernel)
         x = layers.Concatenate(name="latent_and_label")([x, embedding])
         taken.append(label)
 
@@ -176,13 +172,8 @@ def discriminator(
         return keras.Model(image, logit, name="dcgan_discriminator")
 
     label = inputs.label_input()
-    embedding = layers.Dense(
-        features.shape[-1],
-        use_bias=False,
-        kernel_initializer=initial.normal(),
-        dtype="float32",
-        name="label_embedding",
-    )(inputs.one_hot(label, num_classes))
+    length, kernel = features.shape[-1], initial.normal()
+    embedding = inputs.label_embedding(label, num_classes, length, kernel, dtype="float32")
     projection = layers.Dot(axes=1, dtype="float32", name="projection")([features, embedding])
     logit = layers.Add(dtype="float32", name="conditional_logit")([logit, projection])
     return keras.Model([image, label], logit, name="dcgan_discriminator")

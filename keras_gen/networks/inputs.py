@@ -20,6 +20,13 @@ def one_hot(label, num_classes):
     return keras.ops.one_hot(label, num_classes, dtype="float32")
 
 
+def label_embedding(label, num_classes, length, kernel, dtype=None):
+    """A learned vector [batch, length] of each label; `kernel` is what the vectors begin as."""
+    return layers.Dense(
+        length, use_bias=False, kernel_initializer=kernel, dtype=dtype, name="label_embedding"
+    )(one_hot(label, num_classes))
+
+
 def call(network, inputs, label=None, training=False):
     """Calls a network that takes `inputs`, or [inputs, label] where there are classes."""
     return network(inputs if label is None else [inputs, label], training=training)
@@ -51,13 +58,8 @@ def condition(width, num_classes, initial):
     if num_classes:
         label = label_input()
         taken.append(label)
-        embedding = layers.Dense(
-            4 * width,
-            use_bias=False,
-            kernel_initializer=initial.normal(1.0),
-            dtype="float32",
-            name="label_embedding",
-        )(one_hot(label, num_classes))
+        kernel = initial.normal(1.0)
+        embedding = label_embedding(label, num_classes, 4 * width, kernel, dtype="float32")
         x = layers.Add(name="time_and_label", dtype="float32")([x, embedding])
     x = dense(silu(x, "condition_activation"), "condition")
     return taken, silu(x, "condition_out")

@@ -80,12 +80,8 @@ def generator(
     x, taken = latent, [latent]
     if num_classes:
         label = inputs.label_input()
-        embedding = layers.Dense(
-            label_dim,
-            use_bias=False,
-            kernel_initializer=net.initial.normal(1.0),
-            name="label_embedding",
-        )(inputs.one_hot(label, num_classes))
+        kernel = net.initial.normal(1.0)
+        embedding = inputs.label_embedding(label, num_classes, label_dim, kernel)
         x = layers.Concatenate(name="latent_and_label")([x, embedding])
         taken.append(label)
     x = net.linear(layers.Dense, channels[-1], name="project")(x)

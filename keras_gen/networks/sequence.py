@@ -75,12 +75,8 @@ def generator(
     latents = taken[2:]
     if num_classes:
         label = inputs.label_input()
-        embedding = layers.Dense(
-            label_dim,
-            use_bias=False,
-            kernel_initializer=initial.normal(1.0),
-            name="label_embedding",
-        )(inputs.one_hot(label, num_classes))
+        kernel = initial.normal(1.0)
+        embedding = inputs.label_embedding(label, num_classes, label_dim, kernel)
         taken, latents = [*taken, label], [*latents, embedding]
 
     x = before

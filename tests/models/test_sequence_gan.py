@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_gen as kg
 from keras_gen import losses, randomness
 from tests.conformance.cases import moving_digits, sequence_gan
+from tests.models import rollouts
 
 SHAPE = (8, 8, 1)
 
@@ -134,35 +135,9 @@ def test_sequences_move_once_trained(trained):
 # Roll-out
 
 
-def test_a_longer_roll_out_begins_with_the_shorter(trained):
-    short, long = (trained.generate(5, 3, seed=1, num_frames=count) for count in (4, 9))
-    assert long.shape == (5, 9, *SHAPE)
-    np.testing.assert_array_equal(long[:, :4], short)
-    assert (long[:, 4:] != long[:, 3:8]).any((2, 3, 4)).all()
-    assert trained.generate(0, seed=1, num_frames=9).shape == (0, 9, *SHAPE)
-    np.testing.assert_array_equal(
-        trained.generate(5, 3, seed=1), trained.generate(5, 3, seed=1, num_frames=3)
-    )
-
-
-def test_a_roll_out_begins_with_the_frames_given(trained, sequences):
-    frames, labels = sequences
-    for given in (1, 2, 3):
-        made = trained.generate(6, labels, 0, num_frames=5, first_frames=frames[:, :given])
-        np.testing.assert_array_equal(made[:, :given], frames[:, :given])
-        assert made.shape == (6, 5, *SHAPE)
-    alone = trained.generate(1, labels[3:4], np.array([3]), 1, 5, frames[3:4])
-    np.testing.assert_array_equal(alone[0], made[3])
-    other = trained.generate(6, labels, 7, num_frames=5, first_frames=frames)
-    assert (other[:, 3:] != made[:, 3:]).any((1, 2, 3, 4)).all()
-
-
-def test_what_was_drawn_can_be_given_and_goes_on_the_same(trained):
-    whole = trained.generate(4, 2, seed=5, num_frames=7)
-    again = trained.generate(4, 2, seed=5, num_frames=7, first_frames=whole[:, :3])
-    np.testing.assert_array_equal(again, whole)
-    for function in trained._functions.values():
-        assert function.experimental_get_tracing_count() == 1
+@pytest.mark.parametrize("check", rollouts.CHECKS, ids=lambda check: check.__name__)
+def test_roll_outs(check, trained, sequences):
+    check(trained, *sequences)
 
 
 def test_generation_makes_the_steps_of_training():
