@@ -152,8 +152,8 @@ class FramePredictor(RollOut, GenerativeModel):
 
         Returns:
             dict of "log_prob", nats, float32 [n]; "frame_log_prob", the terms of it, float32
-            [n, time]; and "bits_per_dimension", float32 [n]. Of a Gaussian the nats are those of a
-            density of frames in [-1, 1].
+            [n, time]; "bits_per_dimension", float32 [n]; "estimator", "exact"; and "data", what the
+            likelihood says that it observes (of a Gaussian, a density of frames in [-1, 1]).
 
         Raises:
             ValueError: when the sequences or labels do not fit the model.
@@ -170,7 +170,13 @@ class FramePredictor(RollOut, GenerativeModel):
         nats = terms.sum(1)
         dimensions = int(np.prod(sequences.shape[1:]))
         bits = self.likelihood.bits_per_dimension(nats, dimensions)
-        return {"log_prob": nats, "frame_log_prob": terms, "bits_per_dimension": bits}
+        return {
+            "log_prob": nats,
+            "frame_log_prob": terms,
+            "bits_per_dimension": bits,
+            "estimator": "exact",
+            "data": self.likelihood.data,
+        }
 
     def log_prob_frames(self, frames, seed, label=None):
         """As `log_prob`, with tensors: uint8 [batch, time, h, w, c], int64 [batch]; nats [batch,
