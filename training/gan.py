@@ -1,6 +1,6 @@
 """Trains a GAN: `python training/gan.py --data mnist`.
 
-The default is a DCGAN; `--network resnet` is R3GAN, `--network mlp` the first GAN. Settings that
+The default is R3GAN; `--network dcgan` is DCGAN, `--network mlp` the first GAN. Settings that
 are not given are those of the network's recipe. Running the same command again continues where it
 stopped.
 """
@@ -17,7 +17,7 @@ def arguments():
     common.add_data(parser)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=tuple(RECIPES), default="dcgan")
+    model.add_argument("--network", choices=tuple(RECIPES), default="resnet")
     model.add_argument("--latent-dim", type=int, help="None: 64, of resnet; else 100")
     model.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="mlp: layers")
     model.add_argument("--width", type=int, default=64, help="dcgan, resnet: channels")
@@ -46,10 +46,10 @@ def arguments():
     loss.add_argument("--continuous-codes", type=int, default=0, help="resnet: InfoGAN's, how many")
     loss.add_argument("--history", type=int, default=0, help="earlier fakes kept")
 
-    training = common.add_training(parser, batch_size=None, ema=None)
+    training = common.add_training(parser, batch_size=None, learning_rate=None, ema=None)
     training.add_argument("--discriminator-learning-rate", type=float, help="if another")
-    training.add_argument("--beta-1", type=float, help="None: 0 of resnet, else 0.5")
-    training.add_argument("--beta-2", type=float, help="None: 0.9 to 0.99 of resnet, else 0.999")
+    training.add_argument("--beta-1", type=float, help="None: the recipe's")
+    training.add_argument("--beta-2", type=float, help="None: the recipe's")
     training.add_argument("--burn-in", type=int, help="images of the schedules; None: all")
     common.add_output(parser, "runs/gan")
     args = parser.parse_args()
@@ -90,7 +90,6 @@ def build(args, source, num_classes, steps):
     )
     penalties = [penalty(weight) for penalty, weight in weights if weight]
     given = any(weight is not None for _, weight in weights)
-    burn_in = args.burn_in or steps * args.batch_size
     codes = None
     if args.categorical_codes or args.continuous_codes:
         codes = kg.losses.Codes(args.categorical_codes, args.continuous_codes)
@@ -102,7 +101,7 @@ def build(args, source, num_classes, steps):
         penalties=penalties if given else None,
         discriminator_steps=args.discriminator_steps,
         recipe=RECIPES[args.network],
-        burn_in=burn_in,
+        burn_in=args.burn_in or steps * args.batch_size,
         classification_weight=args.classification_weight,
         codes=codes,
         augmentation=args.augmentation,
@@ -112,24 +111,15 @@ def build(args, source, num_classes, steps):
         ema=args.ema,
     )
 
-    def adam(learning_rate):
-        if args.network == "resnet":
-            beta_1, beta_2 = 0.0, kg.schedules.CosineSchedule(0.9, 0.99, burn_in)
-        else:
-            beta_1, beta_2 = 0.5, 0.999
-        factor = (
-            kg.schedules.CosineSchedule(1.0, 0.25, burn_in) if args.network == "resnet" else 1.0
-        )
-        return kg.optimizers.ScheduledAdam(
-            learning_rate,
-            beta_1 if args.beta_1 is None else args.beta_1,
-            beta_2 if args.beta_2 is None else args.beta_2,
-            factor,
-        )
+    def optimizer(learning_rate):
+        recipe = model.default_optimizer()
+        given = {"learning_rate": learning_rate, "beta_1": args.beta_1, "beta_2": args.beta_2}
+        given = {name: value for name, value in given.items() if value is not None}
+        return type(recipe).from_config({**recipe.get_config(), **given})
 
     model.compile(
-        adam(args.learning_rate),
-        adam(args.discriminator_learning_rate or args.learning_rate),
+        optimizer(args.learning_rate),
+        optimizer(args.discriminator_learning_rate or args.learning_rate),
         **common.compile_settings(args),
     )
     return model

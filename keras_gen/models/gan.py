@@ -32,8 +32,8 @@ class Fakes(NamedTuple):
 class GAN(Decoding, AdversarialModel):
     """A generator and a discriminator, trained against one another.
 
-    With no further argument it is a DCGAN (Radford et al. 2016). `recipe="r3gan"` is R3GAN (Huang
-    et al. 2024).
+    With no further argument it is R3GAN (Huang et al. 2024), which beats the older recipes at equal
+    time: benchmarks/gan_losses.md. `recipe="dcgan"` is DCGAN (Radford et al. 2016).
 
     Example:
 
@@ -91,7 +91,7 @@ class GAN(Decoding, AdversarialModel):
         loss=None,
         penalties=None,
         discriminator_steps=None,
-        recipe="dcgan",
+        recipe="r3gan",
         burn_in=200_000,
         half_life=None,
         classification_weight=None,

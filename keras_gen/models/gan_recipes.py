@@ -46,9 +46,13 @@ def _dcgan_adam(burn_in):
 
 
 def _r3gan_adam(burn_in):
-    """Huang et al. 2024: rate 2e-4 to 5e-5, beta_1 0, beta_2 0.9 to 0.99."""
+    """Huang et al. 2024, beta_1 0 and beta_2 0.9 to 0.99, at ten times their rate of 2e-4 to 5e-5.
+
+    Theirs is for millions of images. After 40,000 of MNIST the Fréchet distance was 13.9 at 2e-4,
+    4.5 at 1e-3 and 3.7 at 2e-3 (features of the project's classifier, n = 3,000, one seed).
+    """
     return ScheduledAdam(
-        2e-4, 0.0, CosineSchedule(0.9, 0.99, burn_in), CosineSchedule(1.0, 0.25, burn_in)
+        2e-3, 0.0, CosineSchedule(0.9, 0.99, burn_in), CosineSchedule(1.0, 0.25, burn_in)
     )
 
 

@@ -89,9 +89,9 @@ def test_works_with_no_further_argument():
     source = kg.data.load("digits")
     model = models.GAN(source.image_shape, num_classes=source.num_classes)
     model.compile()
-    assert float(model.optimizer.learning_rate) == pytest.approx(2e-4)
+    assert float(model.optimizer.learning_rate) == pytest.approx(2e-3)
     assert model.generate(4, labels=3, seed=0).shape == (4, 8, 8, 1)
-    assert model.generator.name == "dcgan_generator"
+    assert model.generator.name == "resnet_generator" and model.recipe == "r3gan"
 
 
 def test_recipes_are_one_argument_away():

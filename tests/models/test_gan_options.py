@@ -48,7 +48,7 @@ def test_the_schedules_follow_the_images():
         one_step(model, batch(size=64))
     assert int(model.images_seen) == 128
     for optimizer in model.optimizers.values():
-        assert float(optimizer.learning_rate) == pytest.approx(5e-5)
+        assert float(optimizer.learning_rate) == pytest.approx(5e-4)
         assert float(optimizer.beta_2) == pytest.approx(0.99)
 
 
@@ -136,7 +136,7 @@ def test_networks_must_have_the_outputs_that_are_asked_for():
     with pytest.raises(ValueError, match="needs classes"):
         models.GAN(SHAPE, classification_weight=1.0, recipe="r3gan")
     with pytest.raises(ValueError, match="Received: recipe='dcgan'"):
-        models.GAN(SHAPE, 10, classification_weight=1.0)
+        models.GAN(SHAPE, 10, classification_weight=1.0, recipe="dcgan")
     with pytest.raises(ValueError, match="without the codes"):
         models.GAN(SHAPE, codes=losses.Codes([3]), history=10, recipe="r3gan")
 
