@@ -28,9 +28,16 @@ import keras_gen as kg
 HERE = Path(__file__).resolve().parent
 
 
-def train(model, source, minutes, batch_size, learning_rate, seed):
-    """Trains for so many minutes, the rate decaying by the clock; what is to be told of it."""
-    model.compile(keras.optimizers.Adam(learning_rate, global_clipnorm=1.0))
+def train(model, source, minutes, batch_size, seed, optimizer=None):
+    """Trains for so many minutes, the rate decaying by the clock.
+
+    `optimizer` is a function that makes one; None: the model's own.
+
+    Returns:
+        dict of what is to be told of it.
+    """
+    model.compile(optimizer() if optimizer else None)
+    learning_rate = float(model.optimizer.learning_rate)
     batches = source.batches(batch_size, seed=seed)
 
     class Clock(keras.callbacks.Callback):
@@ -83,10 +90,8 @@ def main():
     parser.add_argument("--stage-steps", type=int, default=120, help="of the tuning")
     parser.add_argument("--run-dir", default="runs/diffusion_quality", help="for the models")
     parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--block", default="separable")
+    parser.add_argument("--batch-size", type=int, default=32, help="ours")
+    parser.add_argument("--peer-batch-size", type=int, default=128)
     parser.add_argument("--samplers", nargs="+", default=["heun:8", "heun:12", "dpmpp_2m:12"])
     parser.add_argument("--peer-steps", nargs="+", default=["25", "50"], help="of DDIM")
     parser.add_argument("--seed", type=int, default=0)
@@ -121,13 +126,10 @@ def main():
                 print(sampler, found[sampler], flush=True)
             return found
 
-        budget = args.batch_size, args.learning_rate, args.seed
+        budget = args.batch_size, args.seed
         saved = Path(args.run_dir) / f"{name}.keras"
         if "ours" not in rows:
-            network = kg.networks.unet.denoiser(
-                source.image_shape, width=args.width, block=args.block, seed=args.seed
-            )
-            model = kg.models.Diffusion(source.image_shape, network=network, seed=args.seed)
+            model = kg.models.Diffusion(source.image_shape, seed=args.seed)
             rows["ours"] = train(model, source, args.minutes, *budget)
             saved.parent.mkdir(parents=True, exist_ok=True)
             model.save(saved)
@@ -147,7 +149,7 @@ def main():
                 np.savez(data, images=pixels)
                 command = [args.python, HERE / "diffusers_baseline.py", data, samples]
                 command += ["--minutes", args.minutes, "--count", args.count]
-                command += ["--batch-size", args.batch_size, "--seed", args.seed]
+                command += ["--batch-size", args.peer_batch_size, "--seed", args.seed]
                 command += ["--steps", *args.peer_steps]
                 subprocess.run(list(map(str, command)), check=True)
                 made = np.load(samples)
@@ -169,7 +171,8 @@ def report(results, args):
         "# Diffusion: quality at equal wall-clock",
         "",
         f"`python benchmarks/diffusion_quality.py --minutes {args.minutes:g}`: training of the "
-        f"same minutes on the same unlabelled images, batch {args.batch_size}, seed {args.seed}; "
+        f"same minutes on the same unlabelled images, ours in batches of {args.batch_size}, theirs "
+        f"of {args.peer_batch_size}, seed {args.seed}; "
         f"Fréchet distance of n = {args.count:,} images to all training images on the features of "
         "the small classifier trained on the data; the floor is that of as many test images. The "
         "peer is diffusers 0.42.1's UNet2DModel. "

@@ -1,6 +1,10 @@
 """Optimizers that Keras lacks."""
 
+import math
+import re
+
 import keras
+import tensorflow as tf
 
 from keras_gen.schedules import value_at
 
@@ -61,6 +65,99 @@ class ScheduledAdam(keras.optimizers.Adam):
             "beta_2": _serialized(self._beta_2),
             "factor": _serialized(self.factor),
         }
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Muon(keras.optimizers.Adam):
+    """Muon (Jordan et al. 2024) for networks of convolutions; Adam for what is no matrix.
+
+    The momentum of a matrix, before it becomes an update, is made nearly orthogonal: all of its
+    directions then move alike, the rare ones too. `keras.optimizers.Muon` does that to variables of
+    two axes and leaves kernels of convolutions, nearly all of a U-Net, to Adam. Here a kernel
+    [height, width, inputs, outputs] is the matrix [height width inputs, outputs], and those of
+    `MultiHeadAttention` are the matrices that they stand for. The update is scaled by 0.2 times the
+    root of the longer side, so that its elements are as large as Adam's (Liu et al. 2025).
+
+    Args:
+        learning_rate: float or a schedule.
+        momentum: float, decay of the matrices' gradients.
+        adam_factor: float, the rate of Adam in units of `learning_rate`.
+        smallest_side: int; matrices with a smaller side than that are left to Adam.
+        exclude: regular expressions; variables with one in their path are left to Adam, such as
+            what is computed once an image, where the update would take longer than the gradient.
+        **kwargs: as in `keras.optimizers.Adam`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=5e-3,
+        momentum=0.95,
+        adam_factor=0.4,
+        smallest_side=8,
+        exclude=(),
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.momentum, self.adam_factor = momentum, adam_factor
+        self.smallest_side, self.exclude = smallest_side, list(exclude)
+
+    def matrix_of(self, variable):
+        """(rows, columns) of the matrix that a variable is; None for what Adam moves."""
+        shape = tuple(variable.shape)
+        if len(shape) < 2 or any(re.search(pattern, variable.path) for pattern in self.exclude):
+            return None
+        if len(shape) == 3 and "attention_output" not in variable.path:
+            rows = shape[0]  # a query, key or value [inputs, heads, units of a head]
+        else:
+            rows = math.prod(shape[:-1])
+        columns = math.prod(shape) // rows
+        return (rows, columns) if min(rows, columns) >= self.smallest_side else None
+
+    def build(self, variables):
+        if not self.built:
+            self._matrices = [self.matrix_of(variable) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)  # TensorFlow's own variable, without a path
+        matrix = self._matrices[index]
+        if matrix is None:
+            super().update_step(gradient, variable, self.adam_factor * learning_rate)
+            return
+        gradient = tf.cast(gradient, variable.dtype)
+        average = self._momentums[index]
+        self.assign(average, self.momentum * average + gradient)
+        update = orthogonalized(tf.reshape(gradient + self.momentum * average, matrix))
+        rate = 0.2 * math.sqrt(max(matrix)) * tf.cast(learning_rate, variable.dtype)
+        self.assign_sub(variable, rate * tf.reshape(update, variable.shape))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "adam_factor": self.adam_factor,
+            "smallest_side": self.smallest_side,
+            "exclude": self.exclude,
+        }
+
+
+def orthogonalized(matrix, steps=5):
+    """U V^T of a matrix U S V^T, nearly: singular values become some 0.7 to 1.2.
+
+    Newton-Schulz iteration with the quintic of Jordan et al. 2024, whose steep slope at zero makes
+    five steps enough for singular values from a thousandth of the norm on.
+
+    Args:
+        matrix: float32 [rows, columns].
+        steps: int.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]  # the product of the shorter sides is the smaller
+    x = tf.transpose(matrix) if tall else matrix
+    x = x / (tf.norm(x) + 1e-7)
+    for _ in range(steps):
+        product = tf.matmul(x, x, transpose_b=True)
+        x = 3.4445 * x + tf.matmul(-4.7750 * product + 2.0315 * tf.matmul(product, product), x)
+    return tf.transpose(x) if tall else x
 
 
 def _serialized(value):

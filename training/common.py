@@ -86,20 +86,21 @@ def compile_settings(args):
 
 
 def add_schedule(training):
-    """Flags of `scheduled_adam`."""
+    """Flags of `scheduled`."""
     training.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
     training.add_argument("--warmup", type=int, default=100, help="steps of rising learning rate")
     training.add_argument("--clip-norm", type=float, default=1.0)
 
 
-def scheduled_adam(args, steps):
-    """Adam whose learning rate over the `steps` of training rises, then falls to 0 or stays."""
+def scheduled(args, steps, optimizer=keras.optimizers.Adam, **settings):
+    """An optimizer whose learning rate over the `steps` of training rises, then falls to 0 or
+    stays."""
     warmup = max(1, min(args.warmup, steps // 10))
     last = 0.0 if args.schedule == "cosine" else 1.0
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warmup), last, warmup_target=args.learning_rate, warmup_steps=warmup
     )
-    return keras.optimizers.Adam(rate, global_clipnorm=args.clip_norm)
+    return optimizer(rate, global_clipnorm=args.clip_norm, **settings)
 
 
 def add_output(to, run_dir):

@@ -25,7 +25,7 @@ def arguments():
     model.add_argument("--width", type=int, default=64, help="channels")
     model.add_argument("--multipliers", type=int, nargs="+", default=[1, 2], help="of each level")
     model.add_argument("--blocks", type=int, default=1, help="at each level")
-    model.add_argument("--attention", type=int, nargs="*", default=[1], help="levels that attend")
+    model.add_argument("--attention", type=int, nargs="*", default=[], help="levels that attend")
     model.add_argument("--patch", type=int, help="pixels to a position; None: by the image's size")
     model.add_argument("--block", choices=("dense", "separable"), default="separable")
     model.add_argument("--dropout", type=float, default=0.0)
@@ -36,10 +36,13 @@ def arguments():
     sampling.add_argument("--steps", type=int, default=12, help="of the sampler")
     sampling.add_argument("--guidance-scale", type=float, default=1.0)
 
-    training = common.add_training(parser, learning_rate=1e-3)
+    training = common.add_training(parser, batch_size=64, learning_rate=None)
+    training.add_argument("--optimizer", choices=("muon", "adam"), default="muon")
     common.add_schedule(training)
     common.add_output(parser, "runs/diffusion")
     args = parser.parse_args()
+    if args.learning_rate is None:
+        args.learning_rate = 5e-3 if args.optimizer == "muon" else 1e-3
     if args.timesteps and args.path not in ("linear", "cosine"):
         parser.error(f"--timesteps is for --path linear and cosine. Received: --path {args.path}")
     return args
@@ -78,7 +81,12 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    if args.optimizer == "muon":
+        left = kg.models.diffusion.LEFT_TO_ADAM
+        optimizer = common.scheduled(args, steps, kg.optimizers.Muon, exclude=left)
+    else:
+        optimizer = common.scheduled(args, steps)
+    model.compile(optimizer, **common.compile_settings(args))
     return model
 
 

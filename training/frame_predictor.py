@@ -71,7 +71,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    model.compile(common.scheduled(args, steps), **common.compile_settings(args))
     return model
 
 

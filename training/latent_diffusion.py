@@ -55,7 +55,7 @@ def build(args, source, num_classes, steps):
     )
     autoencoder = keras.saving.load_model(args.autoencoder, compile=False)
     model = kg.models.LatentDiffusion.measured(autoencoder, diffusion, source)
-    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    model.compile(common.scheduled(args, steps), **common.compile_settings(args))
     return model
 
 

@@ -85,7 +85,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+    model.compile(common.scheduled(args, steps), **common.compile_settings(args))
     return model
 
 
@@ -117,7 +117,7 @@ def main():
     def build_prior(args, source, num_classes, steps):
         model = trained[0]
         model.stage = "prior"
-        model.compile(common.scheduled_adam(args, steps), **common.compile_settings(args))
+        model.compile(common.scheduled(args, steps), **common.compile_settings(args))
         return model
 
     first = stage(args, run_dir=f"{args.run_dir}/autoencoder", export_dir=None)

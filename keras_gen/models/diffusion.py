@@ -11,6 +11,10 @@ from keras_gen import diffusion, networks, randomness
 from keras_gen.models.base import GenerativeModel, in_batches, specs_of
 from keras_gen.models.diffusion_control import Control
 from keras_gen.models.diffusion_likelihood import Likelihoods
+from keras_gen.optimizers import Muon
+
+# First and last layers, as Jordan et al. 2024 advise, and what is computed once an image.
+LEFT_TO_ADAM = ["^(stem|patches|out)", "^(time|condition|label)", "modulation"]
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -157,8 +161,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         }
 
     def default_optimizer(self):
-        """Adam, rate 5e-4, gradients clipped to a global norm of 1."""
-        return keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
+        """Muon, rate 5e-3, gradients clipped to a global norm of 1."""
+        return Muon(5e-3, exclude=LEFT_TO_ADAM, global_clipnorm=1.0)
 
     # Training
 

@@ -14,7 +14,7 @@ def denoiser(
     width=64,
     multipliers=(1, 2),
     blocks=1,
-    attention=(1,),
+    attention=(),
     patch=None,
     activation="silu",
     block="separable",
@@ -32,7 +32,8 @@ def denoiser(
         multipliers: channels of each level, in units of `width`; each level has half the side of
             the one before.
         blocks: residual blocks at each level on the way down; on the way up there is one more.
-        attention: levels, counted from 0, whose blocks are followed by self-attention.
+        attention: levels, counted from 0, whose blocks are followed by self-attention. None by
+            default: in minutes on CPUs more is learned without (benchmarks/diffusion_settings.md).
         patch: side of the squares of pixels that are one position of the first level. None: 2 for
             images of 16 to 47 pixels, 4 for larger ones, 1 for smaller ones. Sides that are no
             multiple of what the levels need are padded with zeros and cropped at the end.
