@@ -193,7 +193,7 @@ def diffusion(
     kind=models.Diffusion,
     network=unet,
     weighted=None,
-    learning_rate=4e-3,
+    learning_rate=1e-2,  # Muon's
     **kwargs,
 ):
     def make(image_shape, num_classes, **other):
@@ -435,10 +435,17 @@ CASES = [
         "latent_diffusion",
         latent_diffusion,
         labelled=False,
-        learning_rate=4e-3,
+        learning_rate=1e-2,
         progress=loss_on_data,
     ),
-    diffusion("consistency", labelled=True, kind=models.ConsistencyModel, stage_steps=20, stages=3),
+    diffusion(
+        "consistency",
+        labelled=True,
+        kind=models.ConsistencyModel,
+        learning_rate=4e-3,
+        stage_steps=20,
+        stages=3,
+    ),
     Case(
         "pixelcnn-categorical",
         pixelcnn,
