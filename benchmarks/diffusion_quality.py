@@ -100,6 +100,11 @@ def main():
 
     kept = Path(args.results) if args.results else None
     results = json.loads(kept.read_text()) if kept and kept.exists() else {}
+
+    def keep():
+        if kept:
+            kept.write_text(json.dumps(results))
+
     for name in args.data:
         labelled = kg.data.load(name, data_dir=args.data_dir)
         pixels, _labels = labelled.take(len(labelled), seed=0)
@@ -135,6 +140,7 @@ def main():
             model.save(saved)
             draw(model, f"diffusion_{name}.png", args.seed)
             rows["ours"]["samples"] = measured(model, args.samplers)
+            keep()
         if "tuned" not in rows and args.tune_minutes:
             model = kg.models.ConsistencyModel.tuned_from(
                 keras.saving.load_model(saved), stage_steps=args.stage_steps
@@ -143,6 +149,7 @@ def main():
             model.save(saved.with_name(f"{name}_tuned.keras"))
             draw(model, f"consistency_{name}.png", args.seed)
             rows["tuned"]["samples"] = measured(model, [f"consistency:{n}" for n in (1, 2, 4)])
+            keep()
         if "theirs" not in rows and args.python:
             with tempfile.TemporaryDirectory() as folder:
                 data, samples = f"{folder}/data.npz", f"{folder}/samples.npz"
@@ -159,8 +166,7 @@ def main():
                     for key, seconds in record.pop("sampling_seconds").items()
                 }
                 rows["theirs"] = record
-        if kept:
-            kept.write_text(json.dumps(results))
+                keep()
     text = report(results, args)
     (HERE / "diffusion_quality.md").write_text(text)
     print(text)
