@@ -6,7 +6,7 @@ Both train for the same minutes on the same images without labels, one after the
 beside, and sample as many images; the features are those of the small classifier trained on the
 data. The time of the first step, in which graphs are compiled, is not counted. The peer's
 environment: `pip install torch==2.13.0 diffusers==0.42.1`. Writes diffusion_quality.md, and
-docs/diffusion_<data>.png.
+docs/diffusion_<data>.png; the models and the peer's samples, to be looked at, into --run-dir.
 """
 
 import argparse
@@ -152,7 +152,7 @@ def main():
             keep()
         if "theirs" not in rows and args.python:
             with tempfile.TemporaryDirectory() as folder:
-                data, samples = f"{folder}/data.npz", f"{folder}/samples.npz"
+                data, samples = f"{folder}/data.npz", saved.with_name(f"{name}_diffusers.npz")
                 np.savez(data, images=pixels)
                 command = [args.python, HERE / "diffusers_baseline.py", data, samples]
                 command += ["--minutes", args.minutes, "--count", args.count]
