@@ -106,7 +106,7 @@ def trained(make, train, args):
     """A model after the budget, and how many images it saw."""
     keras.utils.set_random_seed(args.seed)
     model = make(train.image_shape, args)
-    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
+    model.compile(kg.optimizers.Adam(1e-3, global_clipnorm=1.0))
     budget = Budget(args.seconds, args.batch_size)
     batches = train.batches(args.batch_size, seed=args.seed, drop_remainder=True)
     model.fit(batches, epochs=10**6, callbacks=[budget], verbose=0)

@@ -46,7 +46,7 @@ def child(accumulate=1, remat=None, steps=4):
         model = kg.models.Diffusion(SHAPE)
     rows = 64 // accumulate
     options = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
-    model.compile(keras.optimizers.Adam(1e-4, **options))
+    model.compile(kg.optimizers.Adam(1e-4, **options))
     step = tf.function(model.train_step, autograph=False)
     images = tf.random.uniform([rows, *SHAPE], -1, 1)
     if steps:

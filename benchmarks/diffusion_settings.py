@@ -18,7 +18,6 @@ from pathlib import Path
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras
 from diffusion_quality import train
 from timing import table
 
@@ -28,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def adam(rate):
-    return lambda: keras.optimizers.Adam(rate, global_clipnorm=1.0)
+    return lambda: kg.optimizers.Adam(rate, global_clipnorm=1.0)
 
 
 def variant(batch_size, optimizer=None, model=None, **network):

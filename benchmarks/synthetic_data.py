@@ -218,8 +218,8 @@ def gan(real, args):
         recipe="dcgan",
     )
     model.compile(
-        keras.optimizers.Adam(args.learning_rate, 0.5),
-        keras.optimizers.Adam(args.learning_rate, 0.5),
+        kg.optimizers.Adam(args.learning_rate, 0.5),
+        kg.optimizers.Adam(args.learning_rate, 0.5),
     )
     return model
 

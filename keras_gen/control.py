@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import images, randomness
+from keras_gen import images, optimizers, randomness
 from keras_gen.diffusion.control import slerp as spherical
 from keras_gen.networks import inputs
 
@@ -182,7 +182,7 @@ def invert(
     target, label = images.from_uint8(target), label[0] if label else None
     latents = keras.Variable(random_latents(model, starts * len(pictures), seed))
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    optimizer = keras.optimizers.Adam(rate)
+    optimizer = optimizers.Adam(rate)
     optimizer.build([latents])
 
     def errors():

@@ -8,9 +8,49 @@ import tensorflow as tf
 
 from keras_gen.schedules import value_at
 
+ADAM_NUMBERS = "beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon"
+
 
 @keras.saving.register_keras_serializable("keras_gen")
-class ScheduledAdam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam, each variable of which is updated by one TensorFlow kernel.
+
+    The same update and the same state. Keras writes it as some thirty operations a variable: a
+    third to a half of the graph of a small network's training step, built anew for each model.
+
+    Args:
+        *args, **kwargs: as in `keras.optimizers.Adam`.
+    """
+
+    _powers = None  # beta_1^t and beta_2^t, while a step is applied
+
+    def apply(self, grads, trainable_variables=None):
+        step = tf.cast(self.iterations + 1, tf.float32)
+        self._powers = tuple(tf.pow(tf.cast(b, tf.float32), step) for b in self._betas)
+        super().apply(grads, trainable_variables)
+        self._powers = None  # no tensor outlives its graph
+
+    @property
+    def _betas(self):
+        return self.beta_1, self.beta_2
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.amsgrad or self._powers is None or variable.dtype != tf.float32:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        numbers = *self._powers, learning_rate, *self._betas, self.epsilon
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            grad=tf.cast(gradient, tf.float32),
+            **dict(zip(ADAM_NUMBERS, (tf.cast(number, tf.float32) for number in numbers))),
+        )
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class ScheduledAdam(Adam):
     """Adam whose learning rate and second-moment decay follow the images that a model has seen.
 
     The model calls `follow` before each of its steps. `learning_rate` reads as what the next step
@@ -68,7 +108,7 @@ class ScheduledAdam(keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class Muon(keras.optimizers.Adam):
+class Muon(Adam):
     """Muon (Jordan et al. 2024) for networks of convolutions; Adam for what is no matrix.
 
     The momentum of a matrix, before it becomes an update, is made nearly orthogonal: all of its
@@ -154,9 +194,10 @@ def orthogonalized(matrix, steps=5):
     tall = matrix.shape[0] > matrix.shape[1]  # the product of the shorter sides is the smaller
     x = tf.transpose(matrix) if tall else matrix
     x = x / (tf.norm(x) + 1e-7)
+    first, third, fifth = (tf.constant(c, x.dtype) for c in (3.4445, -4.7750, 2.0315))
     for _ in range(steps):
         product = tf.matmul(x, x, transpose_b=True)
-        x = 3.4445 * x + tf.matmul(-4.7750 * product + 2.0315 * tf.matmul(product, product), x)
+        x = first * x + tf.matmul(third * product + fifth * tf.matmul(product, product), x)
     return tf.transpose(x) if tall else x
 
 

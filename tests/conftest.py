@@ -1,6 +1,7 @@
 """Set up before TensorFlow starts: quiet logs, XLA that compiles fast rather than well, and two
 logical CPUs for the distribution tests."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,6 +19,8 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+gc.freeze()  # the collector would go through all that was imported, again and again
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -92,7 +92,7 @@ def add_schedule(training):
     training.add_argument("--clip-norm", type=float, default=1.0)
 
 
-def scheduled(args, steps, optimizer=keras.optimizers.Adam, **settings):
+def scheduled(args, steps, optimizer=kg.optimizers.Adam, **settings):
     """An optimizer whose learning rate over the `steps` of training rises, then falls to 0 or
     stays."""
     warmup = max(1, min(args.warmup, steps // 10))

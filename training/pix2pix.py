@@ -6,7 +6,6 @@ command again continues where it stopped.
 """
 
 import common
-import keras
 
 import keras_gen as kg
 
@@ -74,7 +73,7 @@ def optimizers(args, steps):
     rate = args.learning_rate
     if args.schedule == "linear":
         rate = kg.schedules.LinearDecay(rate, steps, args.constant)
-    return [keras.optimizers.Adam(rate, args.beta_1, args.beta_2) for _ in range(2)]
+    return [kg.optimizers.Adam(rate, args.beta_1, args.beta_2) for _ in range(2)]
 
 
 def load(args):

@@ -56,7 +56,7 @@ def build(args, source, num_classes, steps):
         seed=args.seed,
         ema=args.ema,
     )
-    optimizers = [keras.optimizers.Adam(args.learning_rate, 0.0, 0.99) for _ in range(2)]
+    optimizers = [kg.optimizers.Adam(args.learning_rate, 0.0, 0.99) for _ in range(2)]
     model.compile(*optimizers, **common.compile_settings(args))
     return model
 

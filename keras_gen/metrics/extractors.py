@@ -35,6 +35,7 @@ from keras_gen.data.source import Source
 from keras_gen.images import from_uint8, write_atomically
 from keras_gen.metrics.result import MetricWarning
 from keras_gen.networks.seeding import Initializers
+from keras_gen.optimizers import Adam
 
 INCEPTION_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
@@ -757,7 +758,7 @@ def _train(model, images, labels, steps, seed, verbose):
             1e-4, max(1, steps - warm_up), warmup_target=4e-3, warmup_steps=warm_up
         )
         trained.compile(
-            keras.optimizers.Adam(rate),
+            Adam(rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             steps_per_execution=_STEPS_AT_A_TIME,
             jit_compile=False,

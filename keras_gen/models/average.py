@@ -40,6 +40,7 @@ class WeightAverages:
         share = tf.where(step % every == 0, share, 0.0)
         for average, weight in self.pairs:
             if tf.as_dtype(weight.dtype).is_floating:
-                average.assign_add(share * (weight.value - average.value))
+                # Keras's own `assign_add` reads the average twice.
+                average.value.assign_add(share * (weight.value - average.value), read_value=False)
             else:
                 average.assign(weight.value)

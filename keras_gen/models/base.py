@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import export as saved_model
-from keras_gen import images, randomness
+from keras_gen import images, optimizers, randomness
 from keras_gen.data.arrays import check_images, float_batches
 from keras_gen.data.epochs import epochs_of
 from keras_gen.models.average import WeightAverages
@@ -98,7 +98,7 @@ class GenerativeModel(keras.Model):
 
     def default_optimizer(self):
         """Adam, rate 1e-3."""
-        return keras.optimizers.Adam(1e-3)
+        return optimizers.Adam(1e-3)
 
     def compile(self, optimizer=None, run_eagerly=False, steps_per_execution=1, jit_compile="auto"):
         """Sets the optimizer and how the training step is run.

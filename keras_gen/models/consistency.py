@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_gen import diffusion, randomness
+from keras_gen import diffusion, optimizers, randomness
 from keras_gen.models.diffusion import Diffusion
 
 HUBER = 5.4e-4  # Song and Dhariwal 2023, section 3.3, for the mean over the pixels
@@ -97,7 +97,7 @@ class ConsistencyModel(Diffusion):
 
     def default_optimizer(self):
         """Adam, rate 5e-4, gradients clipped to a global norm of 1: a network that is tuned."""
-        return keras.optimizers.Adam(5e-4, global_clipnorm=1.0)
+        return optimizers.Adam(5e-4, global_clipnorm=1.0)
 
     def lower_level(self, t):
         """The times to which the estimates at times t are drawn; 0 in the first stage.

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import keras
-
 from keras_gen import losses
 from keras_gen.networks import dcgan, mlp, resnet
-from keras_gen.optimizers import ScheduledAdam
+from keras_gen.optimizers import Adam, ScheduledAdam
 from keras_gen.schedules import CosineSchedule
 
 
@@ -42,7 +40,7 @@ class Recipe:
 
 def _dcgan_adam(burn_in):
     """Radford et al. 2016."""
-    return keras.optimizers.Adam(2e-4, beta_1=0.5)
+    return Adam(2e-4, beta_1=0.5)
 
 
 def _r3gan_adam(burn_in):
@@ -87,7 +85,7 @@ RECIPES = {
         _spectral_discriminator,
         64,
         "hinge",
-        lambda burn_in: keras.optimizers.Adam(2e-4, beta_1=0.0, beta_2=0.9),
+        lambda burn_in: Adam(2e-4, beta_1=0.0, beta_2=0.9),
         discriminator_steps=5,
         further_outputs=True,
     ),

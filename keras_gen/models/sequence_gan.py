@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_gen import images, losses, networks, randomness
+from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.models.adversarial import AdversarialModel, with_total
 from keras_gen.models.rollout import RollOut, checked_count
 from keras_gen.networks import inputs
@@ -164,7 +164,7 @@ class SequenceGAN(RollOut, AdversarialModel):
 
     def default_optimizer(self):
         """Adam, rate 4e-4, beta_1 0, beta_2 0.99."""
-        return keras.optimizers.Adam(4e-4, beta_1=0.0, beta_2=0.99)
+        return optimizers.Adam(4e-4, beta_1=0.0, beta_2=0.99)
 
     # Training
 

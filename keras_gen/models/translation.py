@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import export as saved_model
-from keras_gen import images, losses, networks, randomness
+from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.data.arrays import check_images
 from keras_gen.layers import HistoryBuffer
 from keras_gen.models.adversarial import AdversarialModel, with_total
@@ -76,7 +76,7 @@ class Translator(AdversarialModel):
     def default_optimizer(self):
         """Adam, rate 2e-4, beta_1 0.5, as in both papers; Zhu et al. let the rate fall:
         `keras_gen.schedules.LinearDecay`."""
-        return keras.optimizers.Adam(2e-4, beta_1=0.5)
+        return optimizers.Adam(2e-4, beta_1=0.5)
 
     # Data
 

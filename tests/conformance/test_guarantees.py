@@ -85,7 +85,8 @@ class Run:
         ended: its state when the training ended.
         history: Keras's record of the training.
         before, after: how far the model was from the data.
-        cut: a copy of the run's folder, made after 8 epochs and 5 batches.
+        begun: the model's file, made before the training.
+        cut: a copy of the run's folder, made after 8 epochs and 7 batches.
     """
 
     model: keras.Model
@@ -93,6 +94,7 @@ class Run:
     history: keras.callbacks.History
     before: float
     after: float
+    begun: Path
     cut: Path
 
 
@@ -107,7 +109,7 @@ def ready(case):
 
 def ten_epochs(case, model, run_dir, *callbacks):
     """Trains the model, or goes on with what the folder holds; Keras's record of it."""
-    callbacks = [kg.callbacks.Resume(run_dir, every_batches=3), *callbacks]
+    callbacks = [kg.callbacks.Resume(run_dir, every_batches=5), *callbacks]
     batches = data(case).batches(64, seed=0)
     return model.fit(batches, epochs=10, callbacks=callbacks, verbose=0)
 
@@ -117,9 +119,12 @@ def run_of(name):
     case = case_named(name)
     whole, cut = (Path(RUNS.name, name, part) for part in ("whole", "cut"))
     model = ready(case)
+    whole.mkdir(parents=True)
+    begun = whole / "begun.keras"
+    model.save(begun)
     before = case.progress(model, data(case))
-    history = ten_epochs(case, model, whole, PowerCut(8 * 8 + 5, whole, cut))
-    return Run(model, state(model), history, before, case.progress(model, data(case)), cut)
+    history = ten_epochs(case, model, whole, PowerCut(8 * 8 + 7, whole, cut))
+    return Run(model, state(model), history, before, case.progress(model, data(case)), begun, cut)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -209,8 +214,6 @@ def test_keras_file_round_trip(case, tmp_path):
     assert_same_state(model, loaded)
     asked = request(case, 20)
     np.testing.assert_array_equal(case.outputs(model, asked), case.outputs(loaded, asked))
-    assert one_step(loaded, batch_of(case)) == one_step(model, batch_of(case))
-    assert_same_state(model, loaded)
 
 
 # 3. Resume (a process killed by signal 9: tests/callbacks/test_killed_run.py)
@@ -218,10 +221,11 @@ def test_keras_file_round_trip(case, tmp_path):
 
 @each_case
 def test_a_killed_run_continues_bit_for_bit(case):
+    """With the model of a file, which then also trains as the one that was saved."""
     whole = run_of(case.name)
     checkpoints = sorted(path.name for path in (whole.cut / "checkpoints").glob("*.npz"))
-    assert checkpoints[-1] == "epoch-000008-batch-00000003.npz"
-    resumed = ready(case)
+    assert checkpoints[-1] == "epoch-000008-batch-00000005.npz"
+    resumed = keras.saving.load_model(whole.begun)
     history = ten_epochs(case, resumed, whole.cut)
     for a, b in zip(whole.ended, state(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
