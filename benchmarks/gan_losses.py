@@ -33,13 +33,28 @@ EXTRACTOR_SEED = 0
 
 
 def option(text, **arguments):
-    return text, lambda shape, burn_in: GAN(shape, **{"burn_in": burn_in, **arguments})
+    """What a variant is called, and a function that makes and compiles its model."""
+
+    def make(shape, burn_in):
+        model = GAN(shape, **{"burn_in": burn_in, **arguments})
+        model.compile()
+        return model
+
+    return text, make
+
+
+def keras_example(shape, burn_in):
+    """TensorFlow's tutorial of the DCGAN: Adam, rate 1e-4, no average of the weights."""
+    model = GAN(shape, recipe="dcgan", ema=0.0, burn_in=burn_in)
+    model.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4))
+    return model
 
 
 CLIPPED = {"penalties": [], "weight_clip": 0.01, "discriminator_steps": 5}
 VARIANTS = {
     "r3gan": option("R3GAN, the default: relativistic, R1 + R2"),
     "dcgan": option("DCGAN: non-saturating, batch normalization", recipe="dcgan"),
+    "keras_dcgan": ("DCGAN, plain: rate 1e-4, no average (TensorFlow tutorial)", keras_example),
     "minimax": option("minimax, R1 + R2", loss="minimax"),
     "non_saturating": option("non-saturating, R1 + R2", loss="non_saturating"),
     "smoothed": option("the same, real target 0.9", loss=losses.NonSaturating(0.9)),
@@ -105,7 +120,6 @@ def burn_in(source, make, args, clock, file):
     """How many images `--seconds` of training will see, by the speed of some steps."""
     if not file.exists():
         model = make(source.image_shape, 1)
-        model.compile()
         data = source.batches(args.batch_size, seed=args.seed)
         model.fit(data, steps_per_epoch=3, verbose=0)
         begun = clock()
@@ -122,7 +136,6 @@ def trained(source, name, args, folder):
     folder.mkdir(parents=True, exist_ok=True)
     keras.config.set_dtype_policy(args.precision)
     model = make(source.image_shape, burn_in(source, make, args, clock, folder / "burn_in.json"))
-    model.compile()
     budget = Budget(folder / "seconds.json", clock, args.seconds, args.piece_seconds)
     if budget.spent >= args.seconds:
         model = keras.saving.load_model(folder / "model.keras")
@@ -196,7 +209,7 @@ def report(results, args):
         f"same seconds ({args.clock} clock, {len(tf.config.list_physical_devices('CPU'))} CPU "
         f"device, {args.precision}), n = {args.num_images:,} generated against as many real "
         "training images; distance on the features of the project's classifier, not FID. All but "
-        "DCGAN have the residual networks of the default.",
+        "the DCGANs have the residual networks of the default.",
     ]
     for data, (floor, extractor, rows) in results.items():
         lines += ["", f"## {data}", ""]
