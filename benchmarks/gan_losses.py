@@ -17,7 +17,9 @@ seconds of the processors in place of those on the wall.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -32,15 +34,22 @@ HERE = Path(__file__).resolve().parent
 EXTRACTOR_SEED = 0
 
 
-def option(text, **arguments):
-    """What a variant is called, and a function that makes and compiles its model."""
+class Variant(NamedTuple):
+    """A row of the table: its name, function (image_shape, burn_in) -> compiled model, batch size
+    (None: `--batch-size`)."""
 
+    text: str
+    make: Callable
+    batch_size: int | None = None
+
+
+def option(text, batch_size=None, **arguments):
     def make(shape, burn_in):
         model = GAN(shape, **{"burn_in": burn_in, **arguments})
         model.compile()
         return model
 
-    return text, make
+    return Variant(text, make, batch_size)
 
 
 def keras_example(shape, burn_in):
@@ -53,8 +62,10 @@ def keras_example(shape, burn_in):
 CLIPPED = {"penalties": [], "weight_clip": 0.01, "discriminator_steps": 5}
 VARIANTS = {
     "r3gan": option("R3GAN, the default: relativistic, R1 + R2"),
-    "dcgan": option("DCGAN: non-saturating, batch normalization", recipe="dcgan"),
-    "keras_dcgan": ("DCGAN, plain: rate 1e-4, no average (TensorFlow tutorial)", keras_example),
+    "dcgan": option("DCGAN: non-saturating, batch normalization", 64, recipe="dcgan"),
+    "keras_dcgan": Variant(
+        "DCGAN, plain: rate 1e-4, no average (TensorFlow tutorial)", keras_example, 64
+    ),
     "minimax": option("minimax, R1 + R2", loss="minimax"),
     "non_saturating": option("non-saturating, R1 + R2", loss="non_saturating"),
     "smoothed": option("the same, real target 0.9", loss=losses.NonSaturating(0.9)),
@@ -80,7 +91,7 @@ def arguments():
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps-per-epoch", type=int, default=50)
+    parser.add_argument("--images-per-epoch", type=int, default=3200)
     parser.add_argument("--num-images", type=int, default=5000)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--seed", type=int, default=0)
@@ -116,34 +127,37 @@ class Budget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def burn_in(source, make, args, clock, file):
+def burn_in(source, make, batch_size, args, clock, file):
     """How many images `--seconds` of training will see, by the speed of some steps."""
     if not file.exists():
         model = make(source.image_shape, 1)
-        data = source.batches(args.batch_size, seed=args.seed)
+        data = source.batches(batch_size, seed=args.seed)
         model.fit(data, steps_per_epoch=3, verbose=0)
+        steps = 1000 // batch_size
         begun = clock()
-        model.fit(data, steps_per_epoch=15, verbose=0)
-        rate = 15 * args.batch_size / (clock() - begun)
-        file.write_text(json.dumps(max(args.batch_size, int(args.seconds * rate))))
+        model.fit(data, steps_per_epoch=steps, verbose=0)
+        rate = steps * batch_size / (clock() - begun)
+        file.write_text(json.dumps(max(batch_size, int(args.seconds * rate))))
     return json.loads(file.read_text())
 
 
 def trained(source, name, args, folder):
     """The model after its seconds, the seconds, and whether they are all spent."""
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
-    make = VARIANTS[name][1]
+    _, make, batch_size = VARIANTS[name]
+    batch_size = batch_size or args.batch_size
     folder.mkdir(parents=True, exist_ok=True)
     keras.config.set_dtype_policy(args.precision)
-    model = make(source.image_shape, burn_in(source, make, args, clock, folder / "burn_in.json"))
+    images = burn_in(source, make, batch_size, args, clock, folder / "burn_in.json")
+    model = make(source.image_shape, images)
     budget = Budget(folder / "seconds.json", clock, args.seconds, args.piece_seconds)
     if budget.spent >= args.seconds:
         model = keras.saving.load_model(folder / "model.keras")
     else:
         model.fit(
-            source.batches(args.batch_size, seed=args.seed),
+            source.batches(batch_size, seed=args.seed),
             epochs=10**6,
-            steps_per_epoch=args.steps_per_epoch,
+            steps_per_epoch=args.images_per_epoch // batch_size,
             verbose=0,
             callbacks=[
                 kg.callbacks.GANDiagnosis(*source.take(256, seed=0)),
@@ -216,7 +230,8 @@ def report(results, args):
         lines += [f"Extractor {extractor}. Real against real images, same n: {floor:.3f}.", ""]
         cells = [
             [
-                VARIANTS[name][0],
+                VARIANTS[name].text,
+                VARIANTS[name].batch_size or args.batch_size,
                 f"{found['frechet_distance']:.2f}",
                 f"{found['precision']:.3f}",
                 f"{found['recall']:.3f}",
@@ -226,8 +241,8 @@ def report(results, args):
             ]
             for name, found in rows
         ]
-        header = ["model", "Fréchet distance", "precision", "recall", "images/s", "images seen"]
-        lines.append(table([*header, "shares of the classes"], cells))
+        header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s"]
+        lines.append(table([*header, "images seen", "shares of the classes"], cells))
     return "\n".join(lines) + "\n"
 
 
