@@ -133,7 +133,7 @@ def burn_in(source, make, batch_size, args, clock, file):
         model = make(source.image_shape, 1)
         data = source.batches(batch_size, seed=args.seed)
         model.fit(data, steps_per_epoch=3, verbose=0)
-        steps = 1000 // batch_size
+        steps = max(1, 1000 // batch_size)
         begun = clock()
         model.fit(data, steps_per_epoch=steps, verbose=0)
         rate = steps * batch_size / (clock() - begun)
@@ -157,7 +157,7 @@ def trained(source, name, args, folder):
         model.fit(
             source.batches(batch_size, seed=args.seed),
             epochs=10**6,
-            steps_per_epoch=args.images_per_epoch // batch_size,
+            steps_per_epoch=max(1, args.images_per_epoch // batch_size),
             verbose=0,
             callbacks=[
                 kg.callbacks.GANDiagnosis(*source.take(256, seed=0)),
@@ -215,14 +215,18 @@ def run(data, args):
 
 
 def report(results, args):
-    flags = f"--seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
+    chosen = f"--data {' '.join(args.data)} --variants {' '.join(args.variants)}"
+    flags = (
+        f"{chosen} --seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
+    )
     lines = [
         "# Adversarial losses at equal time",
         "",
         f"`python benchmarks/gan_losses.py {flags}`: unconditional, each model trained for the "
         f"same seconds ({args.clock} clock, {len(tf.config.list_physical_devices('CPU'))} CPU "
-        f"device, {args.precision}), n = {args.num_images:,} generated against as many real "
-        "training images; distance on the features of the project's classifier, not FID. All but "
+        f"device, {args.precision}, seed {args.seed}), n = {args.num_images:,} generated against "
+        "as many real training images; distance on the features of the project's classifier, not "
+        "FID. All but "
         "the DCGANs have the residual networks of the default.",
     ]
     for data, (floor, extractor, rows) in results.items():

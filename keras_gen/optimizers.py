@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from keras_gen.schedules import value_at
 
-ADAM_NUMBERS = "beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon"
-
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Adam(keras.optimizers.Adam):
@@ -22,30 +20,33 @@ class Adam(keras.optimizers.Adam):
         *args, **kwargs: as in `keras.optimizers.Adam`.
     """
 
-    _powers = None  # beta_1^t and beta_2^t, while a step is applied
+    _numbers = None  # what the kernel wants to know besides, while a step is applied
 
     def apply(self, grads, trainable_variables=None):
         step = tf.cast(self.iterations + 1, tf.float32)
-        self._powers = tuple(tf.pow(tf.cast(b, tf.float32), step) for b in self._betas)
+        beta_1, beta_2 = tf.cast(self.beta_1, tf.float32), tf.cast(self.beta_2, tf.float32)
+        self._numbers = (
+            ("beta1", beta_1),
+            ("beta2", beta_2),
+            ("beta1_power", tf.pow(beta_1, step)),
+            ("beta2_power", tf.pow(beta_2, step)),
+            ("epsilon", tf.constant(self.epsilon, tf.float32)),
+        )
         super().apply(grads, trainable_variables)
-        self._powers = None  # no tensor outlives its graph
-
-    @property
-    def _betas(self):
-        return self.beta_1, self.beta_2
+        self._numbers = None  # no tensor outlives its graph
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.amsgrad or self._powers is None or variable.dtype != tf.float32:
+        if self.amsgrad or self._numbers is None or variable.dtype != tf.float32:
             super().update_step(gradient, variable, learning_rate)
             return
         index = self._get_variable_index(variable)
-        numbers = *self._powers, learning_rate, *self._betas, self.epsilon
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
             grad=tf.cast(gradient, tf.float32),
-            **dict(zip(ADAM_NUMBERS, (tf.cast(number, tf.float32) for number in numbers))),
+            **dict(self._numbers),
         )
 
 

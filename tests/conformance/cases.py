@@ -442,7 +442,6 @@ CASES = [
         "consistency",
         labelled=True,
         kind=models.ConsistencyModel,
-        network=dit,
         learning_rate=4e-3,
         stage_steps=20,
         stages=3,
