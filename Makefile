@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	@echo "Look at runs/demo/served.png, and at tensorboard --logdir runs/demo"
 
 test: $(VENV)/.installed
-	$(PY) -m pytest --numprocesses 2 --dist loadfile
+	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -9,6 +9,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the threads of several workers would wait for each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # on all processors alike; 1 is to pass as well
 
 from pathlib import Path
 

@@ -77,6 +77,17 @@ def test_a_vae_of_binary_images_reports_its_likelihood(tmp_path, run):
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
 
 
+def test_images_are_counted_to_the_batch(tmp_path, run):
+    """And the same command again adds nothing."""
+    small = [*TINY["gan.py"], "--data", "digits", "--batch-size", "8", "--images", "100"]
+    for _ in range(2):
+        run("gan.py", *small, "--steps-per-epoch", "5", "--run-dir", tmp_path)
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.step == 15  # in 3 epochs; 13 batches are 104 images, 15 make equal epochs
+    with pytest.raises(SystemExit, match=r"--image-size takes one side.*\[8, 8, 8\]"):
+        run("gan.py", *small, "--image-size", "8", "8", "8")
+
+
 def test_ddpm_is_one_command(tmp_path, run):
     path = ["--path", "linear", "--prediction", "noise", "--timesteps", "1000"]
     sampling = ["--sampler", "ddpm", "--steps", "10"]

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 from pathlib import Path
 
 import keras
@@ -52,7 +53,7 @@ def add_training(to, **defaults):
     training = to.add_argument_group("training")
     training.add_argument("--batch-size", type=int)
     training.add_argument("--epochs", type=int)
-    training.add_argument("--images", type=int, help="train on so many images; sets --epochs")
+    training.add_argument("--images", type=int, help="train on so many images; sets the epochs")
     training.add_argument("--steps-per-epoch", type=int, help="batches an epoch; None: all data")
     training.add_argument("--learning-rate", type=float)
     training.add_argument("--ema", type=float, help="decay of the weight average")
@@ -121,7 +122,7 @@ def load(args):
 
 def moving(args, **kwargs):
     """The source of `add_sequences`: the digits of `add_data`, moving."""
-    canvas = args.canvas[0], args.canvas[-1]
+    canvas = sides("--canvas", args.canvas)
     settings = {"num_frames": args.frames, "count": args.sequences, "speed": args.speed, **kwargs}
     return kg.data.moving_digits(load(args), args.digits, canvas, **settings)
 
@@ -152,7 +153,23 @@ def write_continued(args, model, sequences, labels):
 
 def image_size(args):
     """(height, width) of `--image-size`, or None."""
-    return args.image_size and (args.image_size[0], args.image_size[-1])
+    return sides("--image-size", args.image_size) if args.image_size else None
+
+
+def sides(flag, given):
+    """(height, width) of a flag's one or two numbers."""
+    if len(given) > 2:
+        raise SystemExit(f"{flag} takes one side, or height and width. Received: {given}")
+    return given[0], given[-1]
+
+
+def duration(args, all_batches):
+    """(epochs, batches of each; None: all) of `--epochs` or `--images`."""
+    if not args.images:
+        return args.epochs, args.steps_per_epoch
+    batches = math.ceil(args.images / args.batch_size)
+    epochs = math.ceil(batches / (args.steps_per_epoch or all_batches))
+    return epochs, math.ceil(batches / epochs)
 
 
 @functools.cache  # what trains twice must not start the workers twice
@@ -184,11 +201,10 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
 
     source = load(args)
     batches = source.batches(args.batch_size, seed=args.seed)
-    steps = args.steps_per_epoch or len(batches)
-    epochs = -(-args.images // (steps * args.batch_size)) if args.images else args.epochs
+    epochs, part = duration(args, len(batches))
     with strategy.scope() if strategy else contextlib.nullcontext():
         num_classes = None if args.unconditional else source.num_classes
-        model = build(args, source, num_classes, steps * epochs)
+        model = build(args, source, num_classes, epochs * (part or len(batches)))
 
     callbacks = [
         kg.callbacks.LearningRates(args.run_dir),
@@ -204,9 +220,7 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
         callbacks.append(kg.callbacks.ExportSavedModel(args.export_dir))
     if more_callbacks:
         callbacks = [*more_callbacks(source), *callbacks]
-    history = model.fit(
-        batches, epochs=epochs, steps_per_epoch=args.steps_per_epoch, callbacks=callbacks
-    )
+    history = model.fit(batches, epochs=epochs, steps_per_epoch=part, callbacks=callbacks)
     if not kg.callbacks.is_chief(model):
         return False
     model.save(f"{args.run_dir}/model.keras")

@@ -51,8 +51,8 @@ def decode(data):
         return _decode(data)
     except Image.UnidentifiedImageError:
         raise ValueError("not a PNG, JPEG, GIF, BMP or WebP image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels: {error}") from None
     except ValueError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, IndexError ...

@@ -710,3 +710,12 @@ def _deserialized(value):
     if isinstance(value, (dict, list)):
         return keras.saving.deserialize_keras_object(value)
     return value
+
+
+def checked_count(name, value, least=1):
+    """An integer of at least `least`, or a ValueError."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
+    return int(value)

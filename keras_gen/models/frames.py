@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import images, losses, networks, randomness
-from keras_gen.models.base import GenerativeModel, in_batches
-from keras_gen.models.rollout import RollOut, checked_count
+from keras_gen.models.base import GenerativeModel, checked_count, in_batches
+from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
 
 

@@ -13,7 +13,7 @@ from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
 from keras_gen.models.adversarial import AdversarialModel, mean_total, with_total
-from keras_gen.models.base import in_batches, specs_of
+from keras_gen.models.base import checked_count, in_batches, specs_of
 from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
@@ -116,12 +116,7 @@ class GAN(Decoding, AdversarialModel):
         self.penalties = list(penalties)
         if discriminator_steps is None:
             discriminator_steps = defaults.discriminator_steps
-        if discriminator_steps < 1:
-            raise ValueError(
-                "`discriminator_steps` must be at least 1. "
-                f"Received: discriminator_steps={discriminator_steps!r}"
-            )
-        self.discriminator_steps = int(discriminator_steps)
+        self.discriminator_steps = checked_count("discriminator_steps", discriminator_steps)
         if half_life is None and ema is None:
             half_life = defaults.half_life(burn_in)
         self.half_life, self.weight_clip = half_life, weight_clip

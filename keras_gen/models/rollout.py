@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images
-from keras_gen.models.base import in_batches
+from keras_gen.models.base import checked_count, in_batches
 
 
 class RollOut:
@@ -142,12 +142,3 @@ class RollOut:
             return {"images": tf.ensure_shape(made, [None, self.num_frames, *self.image_shape])}
 
         return predict, self.signature_with_frames("first_frames")
-
-
-def checked_count(name, value, least=1):
-    """An integer of at least `least`, or a ValueError."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_integer or value < least:
-        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
-    return int(value)

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.models.adversarial import AdversarialModel, with_total
-from keras_gen.models.rollout import RollOut, checked_count
+from keras_gen.models.base import checked_count
+from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
 
 

@@ -393,6 +393,7 @@ def test_the_pixel_bound_is_checked_from_the_header(tmp_path):
     for name in ("bomb", "large"):
         assert f"{name}.png: " in str(error.value)
     assert str(error.value).count("more than 64,000,000 pixels") == 2
+    assert "9000x9000" in str(error.value) and "400000000" in str(error.value)
 
 
 def test_an_image_of_as_many_pixels_as_allowed_is_read(tmp_path, save, monkeypatch):

@@ -161,6 +161,15 @@ class TestInceptionV3:
 
     @pytest.fixture(scope="class")
     @classmethod
+    def without_top(cls, full):
+        model = keras.applications.InceptionV3(
+            include_top=False, weights=None, input_shape=(75, 75, 3), pooling="avg"
+        )
+        model.set_weights(full.get_weights()[:-2])
+        return model
+
+    @pytest.fixture(scope="class")
+    @classmethod
     def weights(cls, full, tmp_path_factory):
         path = tmp_path_factory.mktemp("inception") / "random.weights.h5"
         full.save_weights(path)
@@ -187,20 +196,18 @@ class TestInceptionV3:
         np.testing.assert_array_equal(rgb.features, features)
         np.testing.assert_array_equal(small(grey[16:]).features, features[16:])
 
-    def test_features_are_those_of_keras(self, small, full):
+    def test_features_are_those_of_keras(self, small, without_top):
         images = noise(2, (75, 75, 3))
-        model = keras.applications.InceptionV3(
-            include_top=False, weights=None, input_shape=(75, 75, 3), pooling="avg"
-        )
-        model.set_weights(full.get_weights()[:-2])
         inputs = keras.applications.inception_v3.preprocess_input(images.astype("float32"))
-        np.testing.assert_allclose(small(images).features, model(inputs), atol=1e-5)
+        np.testing.assert_allclose(small(images).features, without_top(inputs), atol=1e-5)
 
-    def test_weights_without_top(self, tmp_path):
+    def test_weights_without_top(self, small, without_top, tmp_path):
         path = tmp_path / "notop.weights.h5"
-        keras.applications.InceptionV3(include_top=False, weights=None).save_weights(path)
-        features, logits = InceptionV3(path, size=75)(noise(1, (32, 32, 3)))
-        assert features.shape == (1, 2048) and logits is None
+        without_top.save_weights(path)
+        images = noise(1, (32, 32, 3))
+        features, logits = InceptionV3(path, size=75)(images)
+        assert logits is None
+        np.testing.assert_array_equal(features, small(images).features)
 
     def test_shrinking_is_pillows(self):
         image = noise(1, (400, 500, 3))[0]
@@ -318,5 +325,5 @@ def test_accuracy_on_real_data(shared_data):
         data.load("mnist", split, data_dir=shared_data / "tfds").take(count, seed=0)
         for split, count in (("train", 10_000), ("test", 2_000))
     )
-    classifier = train_extractor(train, held_out=test, cache=False)
+    classifier = train_extractor(train, held_out=test, num_images_seen=40_000, cache=False)
     assert classifier.accuracy >= 0.97  # 0.993 from all 60,000: docs/mnist_report.json

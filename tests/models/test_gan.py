@@ -141,6 +141,7 @@ def test_bad_arguments_are_named():
         ("ema=1", {"image_shape": SHAPE, "ema": 1}),
         ("seed=0.5", {"image_shape": SHAPE, "seed": 0.5}),
         ("discriminator_steps=0", {"image_shape": SHAPE, "discriminator_steps": 0}),
+        ("discriminator_steps=1.5", {"image_shape": SHAPE, "discriminator_steps": 1.5}),
         ("loss='x'", {"image_shape": SHAPE, "loss": "x"}),
         ("one input|two inputs", {"image_shape": SHAPE, "num_classes": 3, "generator": generator}),
         (r"\(8, 8, 1\)", {"image_shape": (8, 8, 3), "generator": generator}),
