@@ -68,10 +68,23 @@ def numbered_dataset(make_epoch, num_batches):
     return dataset
 
 
+def untuned(dataset):
+    """The data set without TensorFlow's tuning of its parallelism, unless that was asked for.
+
+    When an iterator ends, or is given up, TensorFlow waits for the tuning thread, which sleeps for
+    10, 20, 40 ... milliseconds, up to a minute: an epoch would last up to twice its time.
+    """
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def _options():
     options = tf.data.Options()
     options.deterministic = True
-    options.autotune.enabled = False  # its thread delays the end of an epoch: see `models.base`
+    options.autotune.enabled = False  # as in `untuned`
     # Sharding by file would look for files behind the Python function, and find none.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

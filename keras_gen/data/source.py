@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.data.epochs import numbered_dataset, permutation
+from keras_gen.data.epochs import numbered_dataset, permutation, untuned
 
 SHUFFLE_BUFFER = 10_000
 
@@ -106,7 +106,7 @@ class Source:
             batches = tf.data.Dataset.from_tensors(0).flat_map(
                 lambda _: self._read(batch_size, (int(seed), 0), drop_remainder=False)
             )
-        for element in batches.prefetch(1).as_numpy_iterator():
+        for element in untuned(batches.prefetch(1)).as_numpy_iterator():
             yield element if isinstance(element, tuple) else (element, None)
 
     def take(self, num_images, seed=None):

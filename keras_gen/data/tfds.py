@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.data.arrays import ArraySource
-from keras_gen.data.epochs import buffer_shuffled
+from keras_gen.data.epochs import buffer_shuffled, untuned
 from keras_gen.data.folder import describe_sizes
 from keras_gen.data.pixels import fit, image_of
 from keras_gen.data.source import SHUFFLE_BUFFER, NoSuchSplit, Source
@@ -36,7 +36,7 @@ class TFDSSource(Source):
         one = tf.data.Dataset.from_tensors(0).flat_map(
             lambda _: self._read(num_images, key, drop_remainder=False)
         )
-        element = next(one.as_numpy_iterator())
+        element = next(untuned(one).as_numpy_iterator())
         return element if self.num_classes else (element, None)
 
 
@@ -224,7 +224,7 @@ def _size(builder, records, feature):
     if None not in feature.shape[:2]:
         return feature.shape[:2]
     sizes = collections.Counter()
-    for record in records.take(_LOOK_AT):
+    for record in untuned(records.take(_LOOK_AT)):
         data = record[0] if isinstance(record, tuple) else record
         sizes[tuple(_decode(data, 0).shape[:2])] += 1
     if len(sizes) > 1:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_gen import export as saved_model
 from keras_gen import images, optimizers, randomness
 from keras_gen.data.arrays import check_images, float_batches
-from keras_gen.data.epochs import epochs_of
+from keras_gen.data.epochs import epochs_of, untuned
 from keras_gen.models.average import WeightAverages
 
 
@@ -174,7 +174,7 @@ class GenerativeModel(keras.Model):
             y = batch_size = None
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False  # the data set has its own order
-            x = _without_tuning(_of_any_batch_size(x))
+            x = untuned(_of_any_batch_size(x))
             self.continuous_data = steps_per_epoch is not None
             if self.continuous_data:
                 x = x.repeat()
@@ -676,19 +676,6 @@ def _of_any_batch_size(dataset):
         return tf.nest.map_structure(forget, batch if len(batch) > 1 else batch[0])
 
     return dataset.map(forget_all, num_parallel_calls=2, deterministic=True)
-
-
-def _without_tuning(dataset):
-    """The data set without TensorFlow's tuning of its parallelism, unless that was asked for.
-
-    When an iterator ends, TensorFlow waits for the tuning thread, which sleeps for 10, 20, 40 ...
-    milliseconds: an epoch would last up to twice its time.
-    """
-    if dataset.options().autotune.enabled is not None:
-        return dataset
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def _checked_image_shape(image_shape):

@@ -59,6 +59,21 @@ def test_streamed_in_a_seeded_order(tfds_dir):
     assert (labels != source.take(300)[1]).any()
 
 
+def test_no_iterator_waits_for_the_tuner(tfds_dir, monkeypatch):
+    tuned, iterate = [], tf.data.Dataset.as_numpy_iterator
+
+    def seen(dataset):
+        tuned.append(dataset.options().autotune.enabled)
+        return iterate(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "as_numpy_iterator", seen)
+    source = data.load("mnist", "test[:300]", data_dir=tfds_dir, memory_limit=0)
+    source.take(3, seed=1)
+    for seed in (None, 1):
+        next(source.numpy_batches(64, seed=seed))
+    assert tuned == [False] * 3
+
+
 def test_slices_and_all(tfds_dir):
     lengths = {
         split: len(data.load("mnist", split=split, data_dir=tfds_dir, memory_limit=0))
