@@ -13,26 +13,29 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # on all processors alike; 
 
 from pathlib import Path
 
-import keras
 import pytest
-import tensorflow as tf
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-
-# Going through all living graphs, again and again, took the collector a sixth of the time.
-gc.freeze()
-gc.disable()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that hands the tests out
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    # Going through all living graphs, again and again, took the collector a sixth of the time.
+    gc.freeze()
+    gc.disable()
 
 
 @pytest.fixture(autouse=True)
 def collected():
     """Frees graphs that are no longer used, once so many objects have come."""
     yield
-    if gc.get_count()[0] > 2_000_000:
+    if gc.get_count()[0] > 4_000_000:
         gc.collect()
 
 
@@ -47,6 +50,8 @@ def shared_data():
 @pytest.fixture(autouse=True)
 def float32_policy():
     """Whatever a test sets, the next one begins with Keras's default precision."""
+    import keras
+
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
@@ -59,4 +64,6 @@ def two_replicas():
     One for all tests: TensorFlow numbers the reductions of each MirroredStrategy from the same
     start, and a second strategy in a process would meet the shapes that the first one registered.
     """
+    import tensorflow as tf
+
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -280,8 +280,10 @@ def sequence_gan(image_shape, num_classes, **kwargs):
         3,
         1,
         generator=networks.sequence.generator(image_shape, 8, 4, **own),
-        discriminator=networks.resnet.discriminator(image_shape, seed=1, **own),
-        motion_discriminator=networks.sequence.motion_discriminator(image_shape, 3, seed=2, **own),
+        discriminator=networks.resnet.discriminator(image_shape, seed=1, blocks=0, **own),
+        motion_discriminator=networks.sequence.motion_discriminator(
+            image_shape, 3, seed=2, blocks=0, **own
+        ),
         ema=0.9,
         **kwargs,
     )
@@ -449,6 +451,7 @@ CASES = [
         "consistency",
         labelled=True,
         kind=models.ConsistencyModel,
+        network=dit,
         learning_rate=4e-3,
         stage_steps=20,
         stages=3,

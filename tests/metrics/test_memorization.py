@@ -176,8 +176,8 @@ class TestAudit:
         assert any("rests on the 3 most" in line for line in audit(fresh, train, fresh).warnings)
 
     def test_mnist(self, shared_data):
-        train, _ = data.load("mnist", data_dir=shared_data / "tfds").take(3000)
-        fresh, _ = data.load("mnist", "test", data_dir=shared_data / "tfds").take(1300)
+        train, _ = data.load("mnist", "train[:3000]", data_dir=shared_data / "tfds").take(3000)
+        fresh, _ = data.load("mnist", "test[:1300]", data_dir=shared_data / "tfds").take(1300)
         copies = copied(train[:100], noise=16, flip=True, shift=(2, -1))
         result = audit(np.concatenate([copies, fresh[:300]]), train, fresh[300:])
         assert result.verdict == "copies"
