@@ -280,10 +280,8 @@ def sequence_gan(image_shape, num_classes, **kwargs):
         3,
         1,
         generator=networks.sequence.generator(image_shape, 8, 4, **own),
-        discriminator=networks.resnet.discriminator(image_shape, seed=1, blocks=0, **own),
-        motion_discriminator=networks.sequence.motion_discriminator(
-            image_shape, 3, seed=2, blocks=0, **own
-        ),
+        discriminator=networks.resnet.discriminator(image_shape, seed=1, **own),
+        motion_discriminator=networks.sequence.motion_discriminator(image_shape, 3, seed=2, **own),
         ema=0.9,
         **kwargs,
     )
