@@ -13,6 +13,7 @@ import pytest
 
 import keras_gen as kg
 from tests.conformance.cases import digits
+from tests.processes import ForkedScript
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,28 +94,25 @@ def free_ports(count):
     return ports
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **more}
+def new_interpreter(command, env):
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
-def start_workers(*commands):
+def start_workers(*commands, process=ForkedScript):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
+    cluster = {"worker": addresses}
     return [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env=environment(
-                TF_CONFIG=json.dumps(
-                    {
-                        "cluster": {"worker": addresses},
-                        "task": {"type": "worker", "index": index},
-                    }
-                )
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        process(
+            command,
+            {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
         )
-        for index, command in enumerate(commands)
+        for i, command in enumerate(commands)
     ]
 
 
@@ -137,7 +135,7 @@ def kill_at(processes, step):
         if line.startswith(f"step {step}"):
             break
     for process in processes:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2, output[-3000:]
@@ -150,11 +148,11 @@ def runs(tmp_path_factory):
     script = folder / "train.py"
     script.write_text(SCRIPT)
 
-    def workers(name):
+    def workers(name, **kwargs):
         run, outs = folder / name, [folder / f"{name}-{i}.npz" for i in range(2)]
-        return start_workers(*[[script, run, out] for out in outs])
+        return start_workers(*[[script, run, out] for out in outs], **kwargs)
 
-    finish(workers("whole"))
+    finish(workers("whole", process=new_interpreter))
     kill_at(workers("parts"), 8)  # of 10 batches, 5 an epoch
     outputs = finish(workers("parts"))
     assert all("Resumed after 1 epochs and 2 batches" in output for output in outputs)

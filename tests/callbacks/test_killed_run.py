@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.cases import assert_same_state
+from tests.processes import ForkedScript
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 5
@@ -58,25 +59,15 @@ print("finished", flush=True)
 """
 
 
-def start(script, run_dir):
-    return subprocess.Popen(
-        [sys.executable, str(script), str(run_dir)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def run_until(script, run_dir, step, delay):
     """Starts a run and kills it `delay` seconds after it has told of the step; its output."""
-    process = start(script, run_dir)
+    process = ForkedScript([script, run_dir], {})
     output = []
     for line in process.stdout:
         output.append(line.rstrip())
         if line.startswith("step") and int(line.split()[1]) >= step:
             time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             break
     output += process.stdout.read().splitlines()
     process.stdout.close()
@@ -104,8 +95,14 @@ def script(tmp_path):
 
 @pytest.fixture
 def undisturbed(script, tmp_path):
-    """The run that is left alone, beside the other for the sake of time."""
-    process = start(script, tmp_path / "whole")
+    """The run that is left alone, beside the other for the sake of time, in a new interpreter."""
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "whole")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     yield process
     process.kill()
 
@@ -130,7 +127,7 @@ def test_five_kills_change_nothing(script, undisturbed, tmp_path):
     print(f"killed after steps {reached[1:]}, {leftovers} times while a checkpoint was written")
     assert len(inside) >= 3
 
-    last = start(script, tmp_path / "parts")
+    last = ForkedScript([script, tmp_path / "parts"], {})
     for process in (last, undisturbed):
         output = process.communicate(timeout=150)[0]
         assert process.returncode == 0 and "finished" in output, output[-3000:]

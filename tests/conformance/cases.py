@@ -12,7 +12,7 @@ from keras_gen import diffusion as d
 from keras_gen import losses, models, networks
 
 
-def digits(image_shape=(8, 8, 1), labelled=True, count=512):
+def digits(image_shape=(8, 8, 1), labelled=True, count=256):
     """Real handwritten digits, made RGB by repetition or wider by padding, as a source."""
     pixels, labels = kg.data.load("digits").take(count, seed=0)
     pixels = np.repeat(pixels, image_shape[2], axis=3)
@@ -26,12 +26,12 @@ def moving_digits(image_shape=(8, 8, 1), labelled=True):
     source = kg.data.load(
         "digits", image_size=5, channels=image_shape[2], label=None if labelled else False
     )
-    return kg.data.moving_digits(source, 1, image_shape[:2], 3, count=512, speed=1.0)
+    return kg.data.moving_digits(source, 1, image_shape[:2], 3, count=256, speed=1.0)
 
 
 def negatives(image_shape=(8, 8, 1), labelled=True):
     """Digits, and as many negatives of digits, to be told from them."""
-    pictures, _ = digits(image_shape).take(512)
+    pictures, _ = digits(image_shape).take(256)
     return kg.data.unpaired(pictures, 255 - pictures)
 
 
@@ -67,8 +67,9 @@ class Case:
             [n, ...]: what the exported model is asked for, by the names of its inputs.
         outputs: function (model, request, **arguments of the model's method) -> uint8 images.
         step: name of the method that makes one group of them, float32.
-        eager: whether half precision and replicas are tested eagerly: where the training step is
-            that of another case, which is tested in a graph, but for a formula or a network.
+        eager: whether half precision and replicas are tested eagerly: where what they are about,
+            how gradients are scaled, summed and applied, is the code of another case, which is
+            tested in a graph. In float32 and by XLA every case trains in a graph.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Case:
 
 def pixel_distance(model, source):
     """Squared maximum mean discrepancy of generated and real images, Gaussian kernel on pixels."""
-    real, labels = source.take(400, seed=0)
+    real, labels = source.take(256, seed=0)
     fake = model.generate(len(real), labels=labels if model.num_classes else None, seed=1)
     real, fake = (x.reshape(len(x), -1).astype(np.float64) / 255 for x in (real, fake))
 
@@ -352,7 +353,7 @@ def cyclegan(image_shape, num_classes, **kwargs):
 
 def pictures(image_shape, seeds, labels):
     """Pictures to translate: digits, each of which is a function of its seed."""
-    known, _ = digits(image_shape, labelled=False).take(512)
+    known, _ = digits(image_shape, labelled=False).take(256)
     return {"image": known[seeds % len(known)]}
 
 
@@ -400,7 +401,7 @@ def vqvae(image_shape, num_classes, **kwargs):
 
 
 CASES = [
-    Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
+    Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance, eager=True),
     Case(
         "vae",
         vae,
@@ -422,6 +423,7 @@ CASES = [
         "vqvae-prior",
         lambda *shape_and_classes, **kwargs: vqvae(*shape_and_classes, stage="prior", **kwargs),
         labelled=True,
+        eager=True,
         learning_rate=1e-2,
         progress=loss_on_data,
     ),
@@ -442,6 +444,7 @@ CASES = [
         "latent_diffusion",
         latent_diffusion,
         labelled=False,
+        eager=True,
         learning_rate=1e-2,
         progress=loss_on_data,
     ),
@@ -458,6 +461,7 @@ CASES = [
         "pixelcnn-categorical",
         pixelcnn,
         labelled=True,
+        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
     ),
@@ -465,6 +469,7 @@ CASES = [
         "frame_predictor",
         frame_predictor,
         labelled=True,
+        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
         data=moving_digits,
@@ -473,6 +478,7 @@ CASES = [
         "sequence_gan",
         sequence_gan,
         labelled=True,
+        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
         weighted=RELATIVISTIC["weighted"],
@@ -483,6 +489,7 @@ CASES = [
         "pix2pix",
         pix2pix,
         labelled=False,
+        eager=True,
         learning_rate=4e-3,
         progress=translation_distance,
         weighted={"L1": lambda w: {"l1_weight": w}},
@@ -563,6 +570,7 @@ CASES = [
         "resnet-acgan-infogan",
         acgan,
         labelled=True,
+        eager=True,
         loss="non_saturating",
         burn_in=5000,
         weighted={

@@ -110,7 +110,7 @@ def ready(case):
 def ten_epochs(case, model, run_dir, *callbacks):
     """Trains the model, or goes on with what the folder holds; Keras's record of it."""
     callbacks = [kg.callbacks.Resume(run_dir, every_batches=5), *callbacks]
-    batches = data(case).batches(64, seed=0)
+    batches = data(case).batches(32, seed=0)
     return model.fit(batches, epochs=10, callbacks=callbacks, verbose=0)
 
 
@@ -175,7 +175,7 @@ def test_fit_makes_progress_on_real_digits(case):
 def test_evaluate_reports_every_loss_and_trains_nothing(case):
     model = trained(case.name)
     before = state(model)
-    batches = data(case).batches(64, shuffle=False)
+    batches = data(case).batches(32, shuffle=False)
     first, second = (model.evaluate(batches, verbose=0, return_dict=True) for _ in range(2))
     assert first == second
     assert set(first) == set(model.loss_names)
@@ -367,7 +367,7 @@ def test_mixed_precision_trains(case, policy, tmp_path):
     in_a_graph = policy == "mixed_float16" or case.name in BFLOAT16_GRAPHS
     model.compile(run_eagerly=case.eager or not in_a_graph)
     before = [np.asarray(weight) for weight in model.trainable_weights]
-    batches = data(case).batches(64, seed=0)
+    batches = data(case).batches(32, seed=0)
     history = model.fit(batches, steps_per_epoch=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert_trained(case, model, before)

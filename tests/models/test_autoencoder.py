@@ -17,7 +17,7 @@ SHAPE = (8, 8, 1)
 def trained():
     model = autoencoder(SHAPE, 10)
     model.compile(keras.optimizers.Adam(5e-3))
-    model.fit(digits().batches(64, seed=0), epochs=10, verbose=0)
+    model.fit(digits(count=512).batches(64, seed=0), epochs=10, verbose=0)
     return model
 
 
@@ -83,7 +83,7 @@ def test_the_hash_names_the_distribution_of_the_latents(trained):
 
 
 def test_training_follows_the_latents_of_each_class(trained):
-    images, labels = digits().take(512, seed=0)
+    images, labels = digits(count=512).take(512, seed=0)
     latents = trained.encode(images, labels)
     mean, covariance = (part.numpy() for part in gaussian_fit.moments(trained.latent_sums.value))
     for label in (0, 7):

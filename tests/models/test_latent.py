@@ -37,9 +37,9 @@ def trained_vae():
 def test_latents_have_mean_zero_and_deviation_one(trained_vae):
     source = digits(SHAPE)
     model = kg.models.LatentDiffusion.measured(trained_vae, prior(), source)
-    codes = trained_vae.codes(source.take(512, seed=1)[0])
+    codes = trained_vae.codes(source.take(256, seed=1)[0])
     latents = model.normalized(codes).numpy()
-    assert latents.shape == (512, *LATENT)
+    assert latents.shape == (256, *LATENT)
     np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=0.05)
     np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=0.05)
 
@@ -51,7 +51,7 @@ def test_training_leaves_the_autoencoder_as_it_is(trained_vae):
     model.fit(digits(SHAPE).batches(64, seed=0), epochs=1, verbose=0)
     for old, new in zip(before, model.autoencoder.get_weights()):
         np.testing.assert_array_equal(old, new)
-    assert int(model.diffusion.step) == int(model.step) == 8
+    assert int(model.diffusion.step) == int(model.step) == 4
 
 
 def test_images_are_the_decoded_latents(trained_vae):
@@ -97,7 +97,7 @@ def test_the_vectors_of_a_vqvae():
     autoencoder, source = vqvae(SHAPE, None), digits(SHAPE)
     diffusion = prior(shape=(4, 4, 4), steps=1)
     model = kg.models.LatentDiffusion.measured(autoencoder, diffusion, source)
-    vectors = autoencoder.latents(source.take(512, seed=0)[0]).reshape(-1, 4)
+    vectors = autoencoder.latents(source.take(256, seed=0)[0]).reshape(-1, 4)
     np.testing.assert_allclose(model.statistics[0], vectors.mean(0), rtol=1e-4, atol=1e-6)
     images, labels = next(iter(source.batches(16, seed=0)))
     assert np.isfinite(model.compute_loss(images, labels)["loss"]).all()

@@ -17,11 +17,11 @@ def trained():
     """Both stages; and the state of the autoencoder between them."""
     model = vqvae(SHAPE, 10)
     model.compile(keras.optimizers.Adam(5e-3))
-    model.fit(digits().batches(64, seed=0), epochs=8, verbose=0)
+    model.fit(digits(count=512).batches(64, seed=0), epochs=8, verbose=0)
     between = [np.asarray(weight) for weight in autoencoder_weights(model)]
     model.stage = "prior"
     model.compile(keras.optimizers.Adam(5e-3))
-    history = model.fit(digits().batches(64, seed=0), epochs=3, verbose=0).history
+    history = model.fit(digits(count=512).batches(64, seed=0), epochs=3, verbose=0).history
     return model, between, history
 
 
