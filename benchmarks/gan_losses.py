@@ -4,10 +4,10 @@
 
 Unconditional models of each data set are trained for `--seconds` each, then 5,000 images of each
 are judged by the features of the project's classifier: Fréchet distance with the floor of real
-images beside it, precision, recall, and the shares of the classes that the classifier sees. All is
-kept in `--work-dir`, so that running the command again continues where it stopped, in the middle of
-a training too (`--piece-seconds` ends it after so many). Writes benchmarks/gan_losses.md and a grid
-of each model.
+images beside it, precision, recall, and the shares of the classes that the classifier sees. Models
+are kept in `--work-dir` and what was found in `--results`, so that running the command again
+continues where it stopped, in the middle of a training too (`--piece-seconds` ends it after so
+many). Writes benchmarks/gan_losses.md, of all results there are, and a grid of each model.
 
 The schedules of the default end with its training: how many images that is, is guessed from the
 speed of the first steps, and kept. On a machine that has other work, `--clock cpu` counts the
@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +97,7 @@ def arguments():
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work-dir", type=Path, default=Path("runs/gan_losses"))
+    parser.add_argument("--results", type=Path, default=HERE / "gan_losses")
     parser.add_argument("--output", type=Path, default=HERE / "gan_losses.md")
     return parser.parse_args()
 
@@ -183,7 +185,11 @@ def judged(model, extractor, real, args):
 
 
 def run(data, args):
-    """The rows of one data set's table, of those models that are finished."""
+    """Trains and judges the variants of which there is no result yet."""
+    files = {name: args.results / data / f"{name}.json" for name in args.variants}
+    missing = {name: file for name, file in files.items() if not file.exists()}
+    if not missing:
+        return
     source = kg.data.load(data, data_dir=args.data_dir)
     pixels, _ = source.take(len(source), seed=args.seed)
     unlabelled = kg.data.load(pixels)
@@ -191,34 +197,32 @@ def run(data, args):
     real = metrics.extract(extractor, pixels[: 2 * args.num_images]).features
     floor = float(metrics.real_floor(metrics.frechet_distance, real, args.num_images))
     real = real[: args.num_images]
-    rows = []
-    for name in args.variants:
+    for name, file in missing.items():
         folder = args.work_dir / data / name
         model, spent, finished = trained(unlabelled, name, args, folder)
         if not finished:
             print(f"{data}, {name}: {spent:.0f} of {args.seconds:.0f} s; run the command again")
             break
-        file = folder / "result.json"
-        if not file.exists():
-            found, shown = judged(model, extractor, real, args)
-            seen = int(np.asarray(model.images_seen))
-            found |= {"images": seen, "images_per_second": seen / spent, "seconds": spent}
-            found["parameters"] = model.generator.count_params()
-            provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
-            grid = kg.images.grid(shown, columns=10, scale=2)
-            kg.images.write_png(folder / "grid.png", grid, provenance)
-            file.write_text(json.dumps(found, indent=1))
-        found = json.loads(file.read_text())
+        found, shown = judged(model, extractor, real, args)
+        seen = int(np.asarray(model.images_seen))
+        found |= {"images": seen, "images_per_second": seen / spent, "seconds": spent}
+        found |= {"floor": floor, "extractor": extractor.name, "measured": str(date.today())}
+        provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
+        grid = kg.images.grid(shown, columns=10, scale=2)
+        kg.images.write_png(folder / "grid.png", grid, provenance)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{data}, {name}: {found}", flush=True)
-        rows.append((name, found))
-    return floor, extractor.name, rows
+
+
+def kept(data, args):
+    """The results of a data set that there are, in the order of the variants."""
+    files = {name: args.results / data / f"{name}.json" for name in VARIANTS}
+    return [(name, json.loads(file.read_text())) for name, file in files.items() if file.exists()]
 
 
 def report(results, args):
-    chosen = f"--data {' '.join(args.data)} --variants {' '.join(args.variants)}"
-    flags = (
-        f"{chosen} --seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
-    )
+    flags = f"--seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
     lines = [
         "# Adversarial losses at equal time",
         "",
@@ -229,9 +233,11 @@ def report(results, args):
         "FID. All but "
         "the DCGANs have the residual networks of the default.",
     ]
-    for data, (floor, extractor, rows) in results.items():
+    for data, rows in results.items():
+        extractors = ", ".join(sorted({found["extractor"] for _, found in rows}))
+        floors = ", ".join(sorted({f"{found['floor']:.3f}" for _, found in rows}))
         lines += ["", f"## {data}", ""]
-        lines += [f"Extractor {extractor}. Real against real images, same n: {floor:.3f}.", ""]
+        lines += [f"Extractor {extractors}. Real against real images, same n: {floors}.", ""]
         cells = [
             [
                 VARIANTS[name].text,
@@ -242,18 +248,20 @@ def report(results, args):
                 f"{found['images_per_second']:.0f}",
                 f"{found['images']:,}",
                 f"{found['smallest_share']:.1%} to {found['largest_share']:.1%}",
+                found["measured"],
             ]
             for name, found in rows
         ]
         header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s"]
-        lines.append(table([*header, "images seen", "shares of the classes"], cells))
+        lines.append(table([*header, "images seen", "shares of the classes", "measured"], cells))
     return "\n".join(lines) + "\n"
 
 
 def main():
     args = arguments()
-    results = {data: run(data, args) for data in args.data}
-    text = report(results, args)
+    for data in args.data:
+        run(data, args)
+    text = report({data: kept(data, args) for data in args.data}, args)
     print(text)
     args.output.write_text(text)
 
