@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import runpy
 import sys
+import threading
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["keras_gen", "tests.conformance.cases"])
@@ -37,14 +38,18 @@ class ForkedScript:
     def returncode(self):
         return self._process.exitcode
 
-    def wait(self, timeout=None):
-        self._process.join(timeout)
+    def wait(self):
+        self._process.join()
         return self.returncode
 
-    def communicate(self, timeout=None):
+    def communicate(self, timeout=150):
+        """The rest of its output, and None; kills it after `timeout` seconds."""
+        alarm = threading.Timer(timeout, self.kill)
+        alarm.start()
         output = "" if self.stdout.closed else self.stdout.read()
         self.stdout.close()
-        self.wait(timeout)
+        self.wait()
+        alarm.cancel()
         return output, None
 
 
