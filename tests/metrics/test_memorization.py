@@ -253,7 +253,7 @@ class TestStatistics:
     def test_excess_holds_its_level(self):
         generator = np.random.default_rng(0)
         p_values = []
-        for _ in range(1000):
+        for _ in range(2000):
             calibration, fresh = generator.random((2, 1000))
             flagged = np.sum(conformal_p_values(calibration[:, None], fresh[:, None]) <= 0.01)
             p_values.append(excess_p_value(flagged, 1000, 1000, 0.01))
