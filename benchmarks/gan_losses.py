@@ -44,10 +44,12 @@ class Variant(NamedTuple):
     batch_size: int | None = None
 
 
-def option(text, batch_size=None, **arguments):
+def option(text, batch_size=None, optimizer=None, **arguments):
+    """A variant of the default; `optimizer`: function that makes one, None for the default's."""
+
     def make(shape, burn_in):
         model = GAN(shape, **{"burn_in": burn_in, **arguments})
-        model.compile()
+        model.compile(*(optimizer() for _ in range(2) if optimizer))
         return model
 
     return Variant(text, make, batch_size)
@@ -58,6 +60,14 @@ def keras_example(shape, burn_in):
     model = GAN(shape, recipe="dcgan", ema=0.0, burn_in=burn_in)
     model.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4))
     return model
+
+
+def wgan_adam():  # of Gulrajani et al. 2017
+    return keras.optimizers.Adam(1e-4, 0.0, 0.9)
+
+
+def wgan_rmsprop():  # of Arjovsky et al. 2017
+    return keras.optimizers.RMSprop(5e-5)
 
 
 CLIPPED = {"penalties": [], "weight_clip": 0.01, "discriminator_steps": 5}
@@ -72,8 +82,18 @@ VARIANTS = {
     "smoothed": option("the same, real target 0.9", loss=losses.NonSaturating(0.9)),
     "least_squares": option("least squares, R1 + R2", loss="least_squares"),
     "hinge": option("hinge, R1 + R2", loss="hinge"),
-    "wgan_gp": option("Wasserstein, gradient penalty", loss="wasserstein", discriminator_steps=5),
-    "wgan": option("Wasserstein, weights clipped", loss="wasserstein", **CLIPPED),
+    "wgan_gp": option(
+        "Wasserstein, gradient penalty, Adam 1e-4",
+        optimizer=wgan_adam,
+        loss="wasserstein",
+        discriminator_steps=5,
+    ),
+    "wgan": option(
+        "Wasserstein, weights clipped, RMSprop 5e-5",
+        optimizer=wgan_rmsprop,
+        loss="wasserstein",
+        **CLIPPED,
+    ),
     "sngan": option("SNGAN: hinge, spectral normalization", recipe="sngan"),
     "ada": option("R3GAN with ADA", augmentation="ada"),
 }

@@ -90,7 +90,7 @@ def test_images_are_counted_to_the_batch(tmp_path, run):
 
 def test_ddpm_is_one_command(tmp_path, run):
     path = ["--path", "linear", "--prediction", "noise", "--timesteps", "1000"]
-    sampling = ["--sampler", "ddpm", "--steps", "10", "--optimizer", "adam"]
+    sampling = ["--sampler", "ddpm", "--steps", "10"]
     run("diffusion.py", *TINY["diffusion.py"], *DIGITS, *path, *sampling, "--run-dir", tmp_path)
     model = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(model.noise_path, kg.diffusion.Linear) and model.noise_path.timesteps == 1000

@@ -67,9 +67,9 @@ class Case:
             [n, ...]: what the exported model is asked for, by the names of its inputs.
         outputs: function (model, request, **arguments of the model's method) -> uint8 images.
         step: name of the method that makes one group of them, float32.
-        eager: whether half precision and replicas are tested eagerly: where what they are about,
-            how gradients are scaled, summed and applied, is the code of another case, which is
-            tested in a graph. In float32 and by XLA every case trains in a graph.
+        eager: whether half precision and replicas are tested eagerly: where the training step is
+            that of another case, which is tested in a graph, but for a formula or a network. In
+            float32 and by XLA every case trains in a graph.
     """
 
     name: str
@@ -401,7 +401,7 @@ def vqvae(image_shape, num_classes, **kwargs):
 
 
 CASES = [
-    Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance, eager=True),
+    Case("autoencoder", autoencoder, labelled=False, progress=pixel_distance),
     Case(
         "vae",
         vae,
@@ -423,7 +423,6 @@ CASES = [
         "vqvae-prior",
         lambda *shape_and_classes, **kwargs: vqvae(*shape_and_classes, stage="prior", **kwargs),
         labelled=True,
-        eager=True,
         learning_rate=1e-2,
         progress=loss_on_data,
     ),
@@ -444,7 +443,6 @@ CASES = [
         "latent_diffusion",
         latent_diffusion,
         labelled=False,
-        eager=True,
         learning_rate=1e-2,
         progress=loss_on_data,
     ),
@@ -461,7 +459,6 @@ CASES = [
         "pixelcnn-categorical",
         pixelcnn,
         labelled=True,
-        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
     ),
@@ -469,7 +466,6 @@ CASES = [
         "frame_predictor",
         frame_predictor,
         labelled=True,
-        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
         data=moving_digits,
@@ -478,7 +474,6 @@ CASES = [
         "sequence_gan",
         sequence_gan,
         labelled=True,
-        eager=True,
         learning_rate=4e-3,
         progress=pixel_distance,
         weighted=RELATIVISTIC["weighted"],
@@ -489,7 +484,6 @@ CASES = [
         "pix2pix",
         pix2pix,
         labelled=False,
-        eager=True,
         learning_rate=4e-3,
         progress=translation_distance,
         weighted={"L1": lambda w: {"l1_weight": w}},
@@ -570,7 +564,6 @@ CASES = [
         "resnet-acgan-infogan",
         acgan,
         labelled=True,
-        eager=True,
         loss="non_saturating",
         burn_in=5000,
         weighted={

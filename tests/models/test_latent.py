@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gen as kg
-from tests.conformance.cases import digits, dit, one_step, state, vae, vqvae
+from tests.conformance.cases import digits, one_step, state, vae, vqvae
 from tests.models.test_diffusion import lively
 
 SHAPE, LATENT = (8, 8, 1), (4, 4, 2)
@@ -20,7 +20,9 @@ def spatial_vae(**kwargs):
 
 
 def prior(num_classes=10, shape=LATENT, **kwargs):
-    network = dit(shape, num_classes)
+    network = kg.networks.unet.denoiser(
+        shape, num_classes, width=16, multipliers=(1,), blocks=1, attention=()
+    )
     return kg.models.Diffusion(shape, num_classes, network, **{"clip": False, "steps": 4, **kwargs})
 
 
