@@ -70,7 +70,7 @@ def wgan_rmsprop():  # of Arjovsky et al. 2017
     return keras.optimizers.RMSprop(5e-5)
 
 
-CLIPPED = {"penalties": [], "weight_clip": 0.01, "discriminator_steps": 5}
+CLIPPED = {"weight_clip": 0.01, "discriminator_steps": 5}
 VARIANTS = {
     "r3gan": option("R3GAN, the default: relativistic, R1 + R2"),
     "dcgan": option("DCGAN: non-saturating, batch normalization", 64, recipe="dcgan"),
@@ -266,13 +266,14 @@ def report(results, args):
                 f"{found['precision']:.3f}",
                 f"{found['recall']:.3f}",
                 f"{found['images_per_second']:.0f}",
+                f"{found['seconds']:.0f}",
                 f"{found['images']:,}",
                 f"{found['smallest_share']:.1%} to {found['largest_share']:.1%}",
                 found["measured"],
             ]
             for name, found in rows
         ]
-        header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s"]
+        header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s", "seconds"]
         lines.append(table([*header, "images seen", "shares of the classes", "measured"], cells))
     return "\n".join(lines) + "\n"
 

@@ -54,11 +54,12 @@ class Adam(keras.optimizers.Adam):
 class ScheduledAdam(Adam):
     """Adam whose learning rate and second-moment decay follow the images that a model has seen.
 
-    The model calls `follow` before each of its steps. `learning_rate` reads as what the next step
-    uses; what is set is multiplied by `factor`, so that a callback may set it as ever.
+    The model calls `follow` before each of its steps. `learning_rate` reads as the rate in use, and
+    setting it sets that: a rate that is read and set, as by `keras.callbacks.ReduceLROnPlateau`,
+    stays what it is. `factor` goes on changing it.
 
     Args:
-        learning_rate: float.
+        learning_rate: float, that of a factor of 1.
         beta_1: float, decay of the first moment.
         beta_2: float, or a schedule (`keras_gen.schedules`), decay of the second moment.
         factor: float, or a schedule, of the learning rate.
@@ -99,6 +100,16 @@ class ScheduledAdam(Adam):
     def _get_current_learning_rate(self):
         rate = super()._get_current_learning_rate()
         return rate if self._current_factor is None else rate * self._current_factor
+
+    @property
+    def learning_rate(self):
+        return self._get_current_learning_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if self._current_factor is not None and not callable(value):
+            value = value / self._current_factor
+        keras.optimizers.Adam.learning_rate.fset(self, value)
 
     def get_config(self):
         return {

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_gen.optimizers import Adam, Muon, orthogonalized
+from keras_gen.optimizers import Adam, Muon, ScheduledAdam, orthogonalized
+from keras_gen.schedules import CosineSchedule
 
 
 def compiled(optimizer, variables, **kwargs):
@@ -63,6 +64,23 @@ def test_a_step_of_adam_is_one_operation_a_variable():
     kinds = [operation.type for operation in graph.get_operations()]
     assert kinds.count("ResourceApplyAdam") == 3
     assert kinds.count("Sqrt") == 0
+
+
+def test_a_scheduled_rate_that_is_read_and_set_stays_what_it_is():
+    optimizer = ScheduledAdam(0.1, factor=CosineSchedule(1.0, 0.25, 100))
+    weight = keras.Variable(np.ones(3))
+    optimizer.build([weight])
+    optimizer.follow(100)
+    assert float(optimizer.learning_rate) == pytest.approx(0.025)
+    optimizer.learning_rate = float(optimizer.learning_rate)
+    assert float(optimizer.learning_rate) == pytest.approx(0.025)
+    optimizer.learning_rate = 0.01
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+    optimizer.apply([tf.ones(3)], [weight])
+    np.testing.assert_allclose(weight.numpy(), 0.99, rtol=1e-5)  # Adam's first step is the rate
+    optimizer.follow(0)
+    assert float(optimizer.learning_rate) == pytest.approx(0.04)
+    assert optimizer.get_config()["learning_rate"] == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])

@@ -201,6 +201,41 @@ def test_control_draws_strips(tmp_path, run):
     assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}
 
 
+def test_control_draws_the_latents_of_a_gan(tmp_path, run, capsys):
+    model = kg.models.GAN(
+        (8, 8, 1),
+        generator=kg.networks.mlp.generator((8, 8, 1), 8, (16,)),
+        discriminator=kg.networks.mlp.discriminator((8, 8, 1), (16,)),
+        recipe="gan",
+    )
+    model.save(tmp_path / "model.keras")
+    small = ["--rows", "2", "--inversion-steps", "2", "--output", tmp_path / "out"]
+    run("control.py", tmp_path / "model.keras", *small)
+    names = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert names == {"interpolate", "truncate", "directions", "invert"}
+    assert capsys.readouterr().out.count("told from latents") == 10
+
+
+@pytest.mark.parametrize(
+    "recipe, flags",
+    [
+        ("r3gan", ["--loss", "non_saturating", "--real-target", "0.9"]),
+        ("sngan", ["--classification-weight", "1", "--categorical-codes", "2"]),
+    ],
+)
+def test_the_default_network_with_options(recipe, flags, tmp_path, run):
+    small = ["--width", "8", "--attention", "4", *DIGITS]
+    run("gan.py", "--recipe", recipe, *small, *flags, "--run-dir", tmp_path)
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.recipe == recipe and model.generator.name == "resnet_generator"
+    assert model.discriminator_steps == (5 if recipe == "sngan" else 1)
+    if recipe == "sngan":
+        assert any("spectral" in layer.name for layer in model.discriminator.layers)
+        assert model.codes.categorical == (2,) and model.classification_weight == 1
+    else:
+        assert model.loss_function.real_target == 0.9
+
+
 @pytest.mark.parametrize("script", ["pix2pix", "cyclegan"])
 def test_translation_shows_inputs_and_outputs(script, tmp_path, run):
     pictures, _ = kg.data.load("digits").take(40)

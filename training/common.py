@@ -229,6 +229,11 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     return True
 
 
+def diagnosis(source):
+    """The callbacks of adversarial training alone."""
+    return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
+
+
 def add_test(to):
     """Flags of `write_likelihood`; returns the group for more of them."""
     test = to.add_argument_group("test")

@@ -1,8 +1,12 @@
-"""Draws what a trained diffusion model can be told: `python training/control.py model.keras`.
+"""Draws what a trained model can be told: `python training/control.py model.keras`.
 
-Strips of held-out images: inpainting (the image, the image with its hole, drawings of the hole),
-image to image (the image, then more and more drawn anew) and interpolation (an image at each end);
-with classes, mixtures of two of them besides.
+Of a diffusion model strips of held-out images: inpainting (the image, the image with its hole,
+drawings of the hole), image to image (the image, then more and more drawn anew) and interpolation
+(an image at each end); with classes, mixtures of two of them besides.
+
+Of a GAN strips of its latents: interpolation, truncation (from all alike to all their variety) and,
+without classes, the way towards a class of the data, one class a row, which a classifier of the
+project tells; and held-out images beside what the generator makes that is nearest to them.
 """
 
 import argparse
@@ -53,6 +57,43 @@ def strips(model, pictures, labels, steps, seed):
     return made
 
 
+def latent_strips(model, pictures, labels, source, steps, seed):
+    """As `strips`, of a GAN; `source` has the classes to go towards, `steps` are of inversion."""
+    rows = len(pictures)
+    latents = kg.control.random_latents(model, 2 * rows, seed)
+    ends = latents[:rows], latents[rows:]
+    made = {"interpolate": kg.control.interpolate(model, *ends, COLUMNS, labels)}
+
+    one_label = labels if labels is None else np.resize(labels, COLUMNS)
+    some = kg.control.random_latents(model, COLUMNS, seed)
+    drawn = [
+        model.decode(kg.control.truncate(some, psi), one_label) for psi in np.linspace(0, 1, rows)
+    ]
+    made["truncate"] = np.stack(drawn)
+
+    if model.num_classes is None and source.num_classes:
+        extractor = kg.metrics.train_extractor(source)
+
+        def classify(pictures):
+            return kg.metrics.extract(extractor, pictures).logits.argmax(1)
+
+        moved = []
+        for label in range(source.num_classes):
+            found = kg.control.class_direction(model, classify, label, seed=seed + 1)
+            print(
+                f"class {source.class_names[label]}: told from latents with accuracy "
+                f"{found.accuracy:.3f}, {found.majority:.3f} by always saying the same"
+            )
+            way = np.linspace(-4, 4, COLUMNS)
+            moved.append(kg.control.traverse(model, latents[:1], found.vector, way)[0])
+        made["directions"] = np.stack(moved)
+
+    found, errors = kg.control.invert(model, pictures, labels, steps=steps, seed=seed)
+    print(f"inversion: mean squared errors {np.round(errors, 4).tolist()}, pixels in [-1, 1]")
+    made["invert"] = np.stack([pictures, model.decode(found, labels)], 1)
+    return {name: images.reshape(-1, *model.image_shape) for name, images in made.items()}
+
+
 def _beside(given, drawn, rows):
     drawn = drawn.reshape(rows, -1, *given.shape[2:])
     return np.concatenate([given, drawn], axis=1).reshape(-1, *given.shape[2:])
@@ -62,12 +103,13 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help=".keras file of a Diffusion")
+    parser.add_argument("model", help=".keras file of a Diffusion or a GAN")
     parser.add_argument("--data", default="digits", help="held-out images to start from")
     parser.add_argument("--data-dir", help="folder of the prepared TFDS data sets")
     parser.add_argument("--split", default="test")
     parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=16, help="of the sampler")
+    parser.add_argument("--inversion-steps", type=int, default=300, help="of a GAN")
     parser.add_argument("--scale", type=int, default=2, help="how much the pixels are magnified")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("control"), help="folder")
@@ -81,7 +123,12 @@ def main():
     labels = labels if model.num_classes else None
     args.output.mkdir(parents=True, exist_ok=True)
     provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
-    for name, images in strips(model, pictures, labels, args.steps, args.seed).items():
+    if isinstance(model, kg.models.GAN):
+        known = kg.data.load(args.data, image_size=model.image_shape[:2], data_dir=args.data_dir)
+        made = latent_strips(model, pictures, labels, known, args.inversion_steps, args.seed)
+    else:
+        made = strips(model, pictures, labels, args.steps, args.seed)
+    for name, images in made.items():
         picture = kg.images.grid(images, columns=COLUMNS, scale=args.scale)
         kg.images.write_png(args.output / f"{name}.png", picture, provenance)
         print(args.output / f"{name}.png")

@@ -1,15 +1,13 @@
 """Trains a GAN: `python training/gan.py --data mnist`.
 
-The default is R3GAN; `--network dcgan` is DCGAN, `--network mlp` the first GAN. Settings that
-are not given are those of the network's recipe. Running the same command again continues where it
-stopped.
+The default is R3GAN; `--network dcgan` is DCGAN, `--network mlp` the first GAN, `--recipe sngan`
+SNGAN. Settings that are not given are those of the recipe. Running the same command again continues
+where it stopped.
 """
 
 import common
 
 import keras_gen as kg
-
-RECIPES = {"resnet": "r3gan", "dcgan": "dcgan", "mlp": "gan"}
 
 
 def arguments():
@@ -17,7 +15,10 @@ def arguments():
     common.add_data(parser)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--network", choices=tuple(RECIPES), default="resnet")
+    model.add_argument("--network", choices=("resnet", "dcgan", "mlp"), default="resnet")
+    model.add_argument(
+        "--recipe", choices=("r3gan", "sngan"), default="r3gan", help="of the network resnet"
+    )
     model.add_argument("--latent-dim", type=int, help="None: 64, of resnet; else 100")
     model.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="mlp: layers")
     model.add_argument("--width", type=int, default=64, help="dcgan, resnet: channels")
@@ -33,10 +34,13 @@ def arguments():
 
     loss = parser.add_argument_group("loss")
     loss.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, help="None: the recipe's")
+    loss.add_argument(
+        "--real-target", type=float, help="minimax, non_saturating: smoothed labels, such as 0.9"
+    )
     loss.add_argument("--r1", type=float, help="weight of the R1 penalty")
     loss.add_argument("--r2", type=float, help="weight of the R2 penalty")
     loss.add_argument("--gradient-penalty", type=float, help="WGAN-GP's weight; None: the loss's")
-    loss.add_argument("--discriminator-steps", type=int, default=1)
+    loss.add_argument("--discriminator-steps", type=int, help="None: the recipe's")
     loss.add_argument("--augmentation", choices=kg.data.augmentation.AUGMENTATIONS)
     loss.add_argument("--weight-clip", type=float, help="bound of the discriminator's weights")
     loss.add_argument("--classification-weight", type=float, help="resnet: of ACGAN's classifier")
@@ -53,6 +57,9 @@ def arguments():
     training.add_argument("--burn-in", type=int, help="images of the schedules; None: all")
     common.add_output(parser, "runs/gan")
     args = parser.parse_args()
+    args.recipe = {"resnet": args.recipe, "dcgan": "dcgan", "mlp": "gan"}[args.network]
+    if args.recipe == "sngan":
+        args.normalization = args.normalization or "spectral"
     args.batch_size = args.batch_size or (64 if args.network == "resnet" else 128)
     return args
 
@@ -81,6 +88,15 @@ def networks(args, shape, num_classes, codes):
     )
 
 
+def loss_of(args):
+    if args.real_target is None:
+        return args.loss
+    smoothed = {"minimax": kg.losses.Minimax, "non_saturating": kg.losses.NonSaturating}
+    if args.loss not in smoothed:
+        raise SystemExit(f"--real-target needs --loss {' or '.join(smoothed)}. Got: {args.loss}")
+    return smoothed[args.loss](args.real_target)
+
+
 def build(args, source, num_classes, steps):
     shape = source.image_shape
     weights = (
@@ -97,10 +113,10 @@ def build(args, source, num_classes, steps):
         shape,
         num_classes,
         *networks(args, shape, num_classes, codes),
-        loss=args.loss,
+        loss=loss_of(args),
         penalties=penalties if given else None,
         discriminator_steps=args.discriminator_steps,
-        recipe=RECIPES[args.network],
+        recipe=args.recipe,
         burn_in=args.burn_in or steps * args.batch_size,
         classification_weight=args.classification_weight,
         codes=codes,
@@ -125,9 +141,5 @@ def build(args, source, num_classes, steps):
     return model
 
 
-def diagnosis(source):
-    return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
-
-
 if __name__ == "__main__":
-    common.train(arguments(), build, diagnosis)
+    common.train(arguments(), build, common.diagnosis)

@@ -111,4 +111,4 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    common.train(arguments(), build, load=load, draw=draw)
+    common.train(arguments(), build, common.diagnosis, load=load, draw=draw)

@@ -91,5 +91,5 @@ def _halves(sequences):
 
 if __name__ == "__main__":
     args = arguments()
-    if common.train(args, build, load=common.moving):
+    if common.train(args, build, common.diagnosis, load=common.moving):
         report(args)

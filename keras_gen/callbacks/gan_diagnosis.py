@@ -7,22 +7,27 @@ import numpy as np
 
 
 class GANDiagnosis(keras.callbacks.Callback):
-    """Writes what tells a GAN's health to the logs of each epoch, measured on the same images.
+    """Writes what tells the health of adversarial training to the logs of each epoch, measured on
+    the same images: of `GAN`, `SequenceGAN`, `Pix2Pix` and `CycleGAN`.
 
     `real_accuracy` and `fake_accuracy` are the shares of real and of generated images that the
     discriminator takes for what they are (of losses that compare the two, the share of pairs), 0.5
     being chance; `real_logit` and `fake_logit` its mean logits; `generator_gradient_norm` and
-    `discriminator_gradient_norm` the norms of the gradients of the losses. `diversity` is the mean
-    distance of generated images from their nearest neighbours among as many, over the same of the
-    real ones: about 1, and 0 where all images are one. They come to the history, and to
-    TensorBoard and other callbacks that are listed after this one.
+    `discriminator_gradient_norm` the norms of the gradients of the losses. Of several
+    discriminators the names begin with whose they are: `frame_` and `motion_` of a `SequenceGAN`,
+    `a_` and `b_` of a `CycleGAN`. `diversity` is the mean distance of generated images from their
+    nearest neighbours among as many, over the same of the real ones: about 1, and 0 where all
+    images are one. They come to the history, and to TensorBoard and other callbacks that are listed
+    after this one.
 
     A warning is given, once, when the diversity has fallen below `threshold`, or is still below it
     after `patience` epochs.
 
     Args:
-        pictures: uint8 [n, h, w, c], real ones, some hundreds.
-        labels: int array [n], for models with classes.
+        pictures: uint8 [n, h, w, c], real ones, some hundreds; sequences [n, time, h, w, c] of a
+            `SequenceGAN`, those of the one kind of a model that translates.
+        labels: int array [n], for models with classes; pictures of the other kind, as many, of a
+            model that translates.
         threshold: float, least diversity that is not warned of.
         patience: int, epochs that a generator is given to become diverse.
         seed: int in [-2^31, 2^31), of the generated images.
@@ -45,14 +50,13 @@ class GANDiagnosis(keras.callbacks.Callback):
             raise ValueError(
                 f"GANDiagnosis needs a model with `diagnose`. Received: model={self.model!r}"
             )
+        self.model.checked_examples(self.pictures, self.labels)
         self._was_diverse = self._warned = False
-        self._real = neighbour_distance(self.pictures)
 
     def on_epoch_end(self, epoch, logs=None):
-        labels = self.labels if self.model.num_classes else None
-        found = self.model.diagnose(self.pictures, labels)
-        made = self.model.generate(len(self.pictures), labels=labels, seed=self.seed)
-        found["diversity"] = neighbour_distance(made) / max(self._real, 1e-12)
+        found = self.model.diagnose(self.pictures, self.labels)
+        made, real = self.model.made_and_real(self.pictures, self.labels, self.seed)
+        found["diversity"] = neighbour_distance(made) / max(neighbour_distance(real), 1e-12)
         if logs is not None:
             logs.update(found)
         self._watch(epoch, found["diversity"])

@@ -70,10 +70,11 @@ def slerp(first, second, fraction):
     first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
     axes = list(range(1, first.shape.rank))
 
-    def length(x):
-        return tf.sqrt(tf.reduce_sum(tf.square(x), axes, keepdims=True))
+    def unit(x):  # zero, which has no direction, is at a right angle to all
+        length = tf.sqrt(tf.reduce_sum(tf.square(x), axes, keepdims=True))
+        return tf.math.divide_no_nan(x, length)
 
-    cosine = tf.reduce_sum(first / length(first) * second / length(second), axes, keepdims=True)
+    cosine = tf.reduce_sum(unit(first) * unit(second), axes, keepdims=True)
     angle = tf.acos(tf.clip_by_value(cosine, -1 + 1e-6, 1 - 1e-6))
     fraction = rows_like(tf.convert_to_tensor(fraction), first)
     weights = tf.sin((1 - fraction) * angle), tf.sin(fraction * angle)

@@ -7,9 +7,9 @@ from keras_gen.layers.equalized import EqualizedLearningRate
 from keras_gen.layers.group_norm import GroupNorm
 from keras_gen.layers.half_resolution import HalfResolution
 from keras_gen.layers.history_buffer import HistoryBuffer
+from keras_gen.layers.learned_scale import LearnedScale
 from keras_gen.layers.minibatch_std import MinibatchStd
 from keras_gen.layers.moved import Moved
 from keras_gen.layers.resampled_conv import ResampledConv
-from keras_gen.layers.self_attention import SelfAttention
 from keras_gen.layers.shared_channels import SharedChannels
 from keras_gen.layers.spectral_normalization import SpectralNormalization

@@ -77,6 +77,10 @@ class Codes(Strategy):
                     f"`{name}` must give {count} codes for each image. Received: {name}={values!r}"
                 )
             if name == "continuous":
+                if values is not None and not (np.abs(values) <= 1).all():
+                    raise ValueError(
+                        f"Continuous codes must lie in [-1, 1]. Received: {name}={values!r}"
+                    )
                 parts += [] if values is None else [values]
                 continue
             for i, size in enumerate(self.categorical):
@@ -85,6 +89,11 @@ class Codes(Strategy):
                         f"Categorical code {i} must lie in [0, {size}). Received: {values[:, i]}"
                     )
                 parts.append(np.eye(size, dtype=np.float32)[values[:, i].astype(int)])
+        if len({len(part) for part in parts}) != 1:
+            raise ValueError(
+                "There must be as many continuous as categorical codes. Received: those of "
+                f"{[len(part) for part in parts]} images"
+            )
         return np.concatenate(parts, 1)
 
     def __call__(self, parameters, codes):

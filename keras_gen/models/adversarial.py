@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from keras_gen.models.base import GenerativeModel
+from keras_gen import images
+from keras_gen.models.base import GenerativeModel, specs_of
 
 
 class AdversarialModel(GenerativeModel):
@@ -79,10 +80,15 @@ class AdversarialModel(GenerativeModel):
         return judged, own
 
     def discriminators_down(self, made, discriminator_terms):
-        """Moves the discriminators by their terms, a function of what was made; returns these."""
+        """Moves the discriminators by their terms; returns these.
+
+        Args:
+            made: what the generators made, tensors.
+            discriminator_terms: function of these -> (terms, logits).
+        """
         made = tf.nest.map_structure(tf.stop_gradient, made)
         with tf.GradientTape() as tape:
-            terms = discriminator_terms(made)
+            terms, _ = discriminator_terms(made)
             loss = self.scaled(mean_total(terms), self.discriminator_optimizer)
         self.descend(tape, loss, self.discriminator_optimizer, self.discriminators)
         return terms
@@ -91,6 +97,86 @@ class AdversarialModel(GenerativeModel):
         """Moves networks down the gradient of a loss that was scaled for their optimizer."""
         variables = variables_of(networks)
         self.apply(optimizer, tape.gradient(loss, variables), variables)
+
+    # Evaluation and diagnosis
+
+    def evaluated(self, first, second=None):
+        """The terms of evaluation, in which nothing is trained: every call draws the same.
+
+        Args:
+            first, second: what `unpack` makes of a batch.
+
+        Returns:
+            (terms of the generators, terms of the discriminators, logits): dicts from name to
+            float32 [batch], and from the name of a discriminator ("" where there is one) to its
+            logits of real and of generated images.
+        """
+        raise NotImplementedError
+
+    def with_total(self, terms):
+        """What is reported of terms: these, and "loss", their sum."""
+        return with_total(terms)
+
+    def test_step(self, data):
+        own, terms, _ = self.evaluated(*self.unpack(data))
+        return self.report(self.with_total(own | terms))
+
+    def diagnosis(self, first, second=None):
+        """How the networks stand, of a batch as in `evaluated`.
+
+        Returns:
+            dict from name to float32 scalar; see `keras_gen.callbacks.GANDiagnosis`.
+        """
+        with tf.GradientTape(persistent=True) as tape:
+            own, terms, logits = self.evaluated(first, second)
+            totals = {"generator": mean_total(own), "discriminator": mean_total(terms)}
+        found = {}
+        for judge, pair in logits.items():
+            prefix = f"{judge}_" if judge else ""
+            margins = self.loss_function.margins(*pair)
+            for kind, logit, margin in zip(("real", "fake"), pair, margins):
+                right = tf.cast(margin > 0, tf.float32)
+                found[f"{prefix}{kind}_accuracy"] = tf.reduce_mean(right)
+                found[f"{prefix}{kind}_logit"] = tf.reduce_mean(logit)
+        for kind, networks in (
+            ("generator", self.generators),
+            ("discriminator", self.discriminators),
+        ):
+            gradients = tape.gradient(totals[kind], variables_of(networks))
+            found[f"{kind}_gradient_norm"] = tf.linalg.global_norm(gradients)
+        return found
+
+    def checked_examples(self, pictures, others=None):
+        """Examples to learn from as arrays, or a ValueError.
+
+        Args:
+            pictures: uint8 [n, *example_shape].
+            others: labels, int [n], or what else the model learns from; labels that it does not
+                take are left out.
+
+        Returns:
+            list of NumPy arrays [n, ...].
+        """
+        pictures = self.checked_pictures(pictures)
+        labels = others if self.num_classes else None
+        return [pictures, *self.picture_rows(len(pictures), labels)[1:]]
+
+    def diagnose(self, pictures, others=None):
+        """`diagnosis` of examples as in `checked_examples`: a dict of floats."""
+        rows = self.checked_examples(pictures, others)
+
+        def diagnosis(*rows):
+            return self.diagnosis(
+                *(images.from_uint8(x) if x.dtype == tf.uint8 else x for x in rows)
+            )
+
+        function = self.compiled_function("diagnose", diagnosis, specs_of(rows))
+        return {name: float(value) for name, value in function(*rows).items()}
+
+    def made_and_real(self, pictures, others=None, seed=0):
+        """Pictures that the averaged weights make, uint8, and real ones of which they should be."""
+        pictures, *labels = self.checked_examples(pictures, others)
+        return self.generate(len(pictures), *labels, seed=seed), pictures
 
 
 def variables_of(networks):

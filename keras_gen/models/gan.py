@@ -12,12 +12,13 @@ from keras_gen import images as pictures_of
 from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.adversarial import AdversarialModel, mean_total, with_total
-from keras_gen.models.base import checked_count, in_batches, specs_of
+from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.base import checked_count, in_batches
 from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
 from keras_gen.schedules import value_at
+from keras_gen.strategies import positive
 
 
 class Fakes(NamedTuple):
@@ -56,7 +57,7 @@ class GAN(Decoding, AdversarialModel):
             "wasserstein", "relativistic") or a `keras_gen.losses.AdversarialLoss`. None: the
             recipe's.
         penalties: list of `keras_gen.losses.Penalty` on the discriminator. None: the recipe's; for
-            the Wasserstein loss WGAN-GP's.
+            the Wasserstein loss WGAN-GP's, or none where weights are clipped.
         discriminator_steps: updates of the discriminator for each update of the generator, on the
             same real images with fresh noise. None: the recipe's.
         recipe: name of what is used where nothing else is said: "dcgan", "r3gan", "sngan", or
@@ -72,7 +73,7 @@ class GAN(Decoding, AdversarialModel):
             `keras_gen.data.augmentation.Augmentation`; penalties are on images as they are. None:
             nothing.
         weight_clip: bound of the discriminator's weights after each of its updates (Arjovsky et al.
-            2017, 0.01; then give `penalties=[]`). None: there is none.
+            2017, 0.01). None: there is none.
         history: int, earlier fakes kept, half of which the discriminator sees in place of new ones
             (Shrivastava et al. 2017). 0: none.
         seed, ema: as in `GenerativeModel`.
@@ -107,10 +108,14 @@ class GAN(Decoding, AdversarialModel):
             raise ValueError(
                 f"`recipe` must be one of {sorted(RECIPES)}. Received: recipe={recipe!r}"
             )
-        self.recipe, self.burn_in, defaults = recipe, burn_in, RECIPES[recipe]
+        given = {"weight_clip": weight_clip, "classification_weight": classification_weight}
+        positive(**{name: value for name, value in given.items() if value is not None})
+        checked_count("history", history, least=0)
+        self.recipe, self.burn_in = recipe, checked_count("burn_in", burn_in)
+        defaults = RECIPES[recipe]
         self.loss_function = losses.get_adversarial_loss(loss or defaults.loss)
         if penalties is None and isinstance(self.loss_function, losses.Wasserstein):
-            penalties = [losses.GradientPenalty()]
+            penalties = [] if weight_clip else [losses.GradientPenalty()]
         elif penalties is None:
             penalties = defaults.penalties(self.image_shape, burn_in)
         self.penalties = list(penalties)
@@ -288,9 +293,12 @@ class GAN(Decoding, AdversarialModel):
             dict from name to float32 [batch], and the logits of real and of generated images.
         """
         seen, outputs = self.images_seen.value, {}
-        judged = losses.Judged(
-            lambda x: self.judge(x, labels, randomness.key(key, "penalty"), training)[0]
-        )
+
+        def as_they_are(images):
+            of = fake.labels if images is fake.images else labels  # earlier fakes have their own
+            return self.judge(images, of, randomness.key(key, "penalty"), training)[0]
+
+        judged = losses.Judged(as_they_are)
 
         def logits(name, images, labels):
             own = randomness.key(key, name)
@@ -354,7 +362,7 @@ class GAN(Decoding, AdversarialModel):
             lambda fake: self.generator_terms(real, fake, labels, key),
         )
         self._finish_step(batch)
-        return self.report(self._with_total(terms | own))
+        return self.report(self.with_total(terms | own))
 
     def _discriminator_step(self, real, fake, labels, key):
         fake = Fakes(tf.stop_gradient(fake.images), fake.labels, fake.latents)
@@ -403,63 +411,19 @@ class GAN(Decoding, AdversarialModel):
         self.finish_step(None if self.half_life is None else decay_of)
         self.images_seen.assign_add(tf.cast(count, tf.int64))
 
-    def test_step(self, data):
-        real, labels = self.unpack(data)
+    def evaluated(self, first, second=None):
         key = self.step_key(training=False)
-        fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
-        terms, _ = self.discriminator_terms(real, fake, labels, key, training=False)
-        terms |= self.generator_terms(real, fake, labels, key, training=False)
-        return self.report(self._with_total(terms))
+        fake = self.fakes(second, tf.shape(first)[0], key, training=False)
+        own = self.generator_terms(first, fake, second, key, training=False)
+        terms, logits = self.discriminator_terms(first, fake, second, key, training=False)
+        return own, terms, {"": logits}
 
-    def _with_total(self, terms):
-        told = with_total(terms)
+    def with_total(self, terms):
+        told = super().with_total(terms)
         if self.augmentation and self.augmentation.adapts:
             probability = self.augmentation_probability.value
             told["augmentation_probability"] = tf.fill(tf.shape(told["loss"]), probability)
         return told
-
-    # Diagnosis
-
-    def diagnosis(self, real, labels=None):
-        """The balance of the networks on real images float32 [batch, h, w, c] in [-1, 1].
-
-        Nothing is trained or drawn anew: as in evaluation, every call draws the same.
-
-        Returns:
-            dict from name to float32 scalar; see `keras_gen.callbacks.GANDiagnosis`.
-        """
-        key = self.step_key(training=False)
-        with tf.GradientTape() as generator_tape:
-            fake = self.fakes(labels, tf.shape(real)[0], key, training=False)
-            own = mean_total(self.generator_terms(real, fake, labels, key, training=False))
-        fake = fake._replace(images=tf.stop_gradient(fake.images))
-        with tf.GradientTape() as discriminator_tape:
-            terms, logits = self.discriminator_terms(real, fake, labels, key, training=False)
-            loss = mean_total(terms)
-        found = {}
-        for name, logit, margin in zip(
-            ("real", "fake"), logits, self.loss_function.margins(*logits)
-        ):
-            found[f"{name}_accuracy"] = tf.reduce_mean(tf.cast(margin > 0, tf.float32))
-            found[f"{name}_logit"] = tf.reduce_mean(logit)
-        for name, tape, value in (
-            ("generator", generator_tape, own),
-            ("discriminator", discriminator_tape, loss),
-        ):
-            gradients = tape.gradient(value, getattr(self, name).trainable_variables)
-            found[f"{name}_gradient_norm"] = tf.linalg.global_norm(gradients)
-        return found
-
-    def diagnose(self, pictures, labels=None):
-        """`diagnosis` of pictures uint8 [n, h, w, c] as a dict of floats."""
-        pictures = self.checked_pictures(pictures)
-        rows = [pictures, *self.picture_rows(len(pictures), labels)[1:]]
-        function = self.compiled_function(
-            "diagnose",
-            lambda x, *labels: self.diagnosis(pictures_of.from_uint8(x), *labels),
-            specs_of(rows),
-        )
-        return {name: float(value) for name, value in function(*rows).items()}
 
     # Generation
 
@@ -491,21 +455,37 @@ class GAN(Decoding, AdversarialModel):
         if not self.codes or codes.shape not in ((self.codes.dim,), (n, self.codes.dim)):
             expected = f"[{n}, {self.codes.dim}]" if self.codes else "None: the model has no codes"
             raise ValueError(f"`codes` must be {expected}. Received: codes={codes!r}")
-        rows = [*self.rows(n, labels, seed), np.broadcast_to(codes, (n, self.codes.dim))]
-
-        def generate_images(*tensors):
-            def step(seed, *others):
-                label = others[0] if self.num_classes else None
-                return pictures_of.to_uint8(self.generate_step(seed, label, others[-1]))
-
-            return self.grouped(step, tensors)
-
-        specs = [
-            *saved_model.row_signature(self.num_classes),
-            tf.TensorSpec([None, self.codes.dim], tf.float32),
-        ]
-        function = self.compiled_function("generate_with_codes", generate_images, specs)
+        seeds, *label = self.rows(n, labels, seed)
+        rows = [seeds, np.broadcast_to(codes, (n, self.codes.dim)), *label]
+        function = self.compiled_function(
+            "generate_with_codes", self.images_of_codes, self._signature_with_codes()
+        )
         return in_batches(function, rows, batch_size)
+
+    def images_of_codes(self, seed, codes, label=None):
+        """As `generate_images`, with chosen codes float32 [batch, dim]."""
+
+        def step(seed, codes, label=None):
+            return pictures_of.to_uint8(self.generate_step(seed, label, codes))
+
+        return self.grouped(step, [seed, codes, label])
+
+    def _signature_with_codes(self):
+        seed, *label = saved_model.row_signature(self.num_classes)
+        return [seed, tf.TensorSpec([None, self.codes.dim], tf.float32, name="codes"), *label]
+
+    def signatures(self):
+        """As in `GenerativeModel`; with codes `generate_with_codes` besides, which takes them too:
+        codes float32 [batch, dim] -> images."""
+        found = super().signatures()
+        if self.codes:
+
+            def generate_with_codes(seed, codes, label=None):
+                with tf.control_dependencies(self.request_checks([seed, codes], label)):
+                    return {"images": self.images_of_codes(tf.identity(seed), codes, label)}
+
+            found["generate_with_codes"] = generate_with_codes, self._signature_with_codes()
+        return found
 
     def decode_step(self, z, label=None):
         return inputs.call(self.averaged_generator, z, label)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import images, losses, networks, optimizers, randomness
-from keras_gen.models.adversarial import AdversarialModel, with_total
+from keras_gen.models.adversarial import AdversarialModel
 from keras_gen.models.base import checked_count
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
@@ -221,19 +221,25 @@ class SequenceGAN(RollOut, AdversarialModel):
             return inputs.call(network, seen, labels, training)[:, 0]
 
     def discriminator_terms(self, real, fake, labels, key, training=True):
-        """The discriminators' losses for what they see: dict from name to float32 [batch]."""
+        """The discriminators' losses for what they see.
+
+        Returns:
+            dict from name to float32 [batch], and dict from the discriminator to its logits of real
+            and of generated images.
+        """
         count = tf.shape(real["frame"])[0] * self.distribute_strategy.num_replicas_in_sync
         shown = self.step.value * tf.cast(count, tf.int64)  # what weights are schedules of
-        terms = {}
+        terms, logits = {}, {}
         for name in real:
             judged = losses.Judged(lambda x, name=name: self.judge(name, x, labels, key, training))
-            loss = self.loss_function.discriminator(judged(real[name]), judged(fake[name]))
+            logits[name] = judged(real[name]), judged(fake[name])
+            loss = self.loss_function.discriminator(*logits[name])
             terms[f"{name}_discriminator_loss"] = loss
             for penalty in self.penalties:
                 own = randomness.key(key, name, penalty.name)
                 term = penalty(judged, real[name], fake[name], own, shown)
                 terms[f"{name}_{penalty.name}"] = term
-        return terms
+        return terms, logits
 
     def generator_terms(self, real, fake, labels, key, training=True):
         """The generator's losses, of the same key: dict from name to float32 [batch]."""
@@ -261,7 +267,7 @@ class SequenceGAN(RollOut, AdversarialModel):
             lambda fake: self.generator_terms(real, fake, labels, key),
         )
         self.finish_step()
-        return self.report(with_total(terms | own))
+        return self.report(self.with_total(terms | own))
 
     def _times(self, batch, key):
         """How many frames are given, and when the frame is that is judged by itself, one of the
@@ -272,15 +278,17 @@ class SequenceGAN(RollOut, AdversarialModel):
         later = tf.cast(tf.floor(share * tf.cast(left, tf.float32)), tf.int32)
         return given, given + tf.minimum(later, left - 1)
 
-    def test_step(self, data):
-        x, labels = self.unpack(data)
+    def evaluated(self, first, second=None):
         key = self.step_key(training=False)
-        given, times = self._times(tf.shape(x)[0], key)
-        real = self.seen(x, times)
-        fake = self.seen(self.fakes(x, given, labels, key, training=False), times)
-        terms = self.discriminator_terms(real, fake, labels, key, training=False)
-        terms |= self.generator_terms(real, fake, labels, key, training=False)
-        return self.report(with_total(terms))
+        given, times = self._times(tf.shape(first)[0], key)
+        real = self.seen(first, times)
+        fake = self.seen(self.fakes(first, given, second, key, training=False), times)
+        own = self.generator_terms(real, fake, second, key, training=False)
+        return own, *self.discriminator_terms(real, fake, second, key, training=False)
+
+    def checked_pictures(self, pictures):
+        pictures = self.checked_sequences(pictures, "pictures", self.num_frames)
+        return pictures[:, : self.num_frames]
 
     # Generation
 

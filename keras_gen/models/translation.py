@@ -12,8 +12,8 @@ from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.data.arrays import check_images
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.adversarial import AdversarialModel, with_total
-from keras_gen.models.base import in_batches, specs_of
+from keras_gen.models.adversarial import AdversarialModel
+from keras_gen.models.base import checked_count, in_batches, specs_of
 
 
 class Translator(AdversarialModel):
@@ -123,7 +123,12 @@ class Translator(AdversarialModel):
         raise NotImplementedError
 
     def discriminator_terms(self, first, second, made, key, training=True):
-        """The discriminators' losses for what `translations` made: dict to float32 [batch]."""
+        """The discriminators' losses for what `translations` made.
+
+        Returns:
+            dict from name to float32 [batch], and dict from the discriminator ("" where there is
+            one) to its logits [batch, rows, columns, 1] of real and of generated images.
+        """
         raise NotImplementedError
 
     def generator_terms(self, first, second, made, key, training=True):
@@ -141,12 +146,13 @@ class Translator(AdversarialModel):
             return discriminator(taken, training=training)
 
     def discriminator_loss(self, discriminator, real, fake, key, training=True):
-        """Float32 [batch], the mean over the patches; arguments as in `generator_loss`."""
-        values = self.loss_function.discriminator(
-            self.logits(discriminator, real, randomness.key(key, "real"), training),
-            self.logits(discriminator, fake, randomness.key(key, "fake"), training),
-        )
-        return tf.reduce_mean(values, [1, 2, 3])
+        """Float32 [batch], the mean over the patches, and the logits of real and of generated
+        images; arguments as in `generator_loss`."""
+        logits = [
+            self.logits(discriminator, taken, randomness.key(key, name), training)
+            for name, taken in (("real", real), ("fake", fake))
+        ]
+        return tf.reduce_mean(self.loss_function.discriminator(*logits), [1, 2, 3]), logits
 
     def generator_loss(self, discriminator, real, fake, key, training=True):
         """The adversarial loss of a generator, float32 [batch], the mean over the patches.
@@ -176,15 +182,25 @@ class Translator(AdversarialModel):
             lambda made: self.generator_terms(first, second, made, key),
         )
         self.finish_step()
-        return self.report(with_total(own | terms))
+        return self.report(self.with_total(own | terms))
 
-    def test_step(self, data):
-        first, second = self.unpack(data)
+    def evaluated(self, first, second=None):
         key = self.step_key(training=False)
         made = self.translations(first, second, key, training=False)
-        terms = self.generator_terms(first, second, made, key, training=False)
-        terms |= self.discriminator_terms(first, second, made, key, training=False)
-        return self.report(with_total(terms))
+        own = self.generator_terms(first, second, made, key, training=False)
+        return own, *self.discriminator_terms(first, second, made, key, training=False)
+
+    def checked_examples(self, pictures, others=None):
+        if others is None or len(pictures) != len(others):
+            raise ValueError(
+                "There must be as many pictures of the one kind as of the other. Received: "
+                f"{len(pictures)} and {'none' if others is None else len(others)}"
+            )
+        return [self.checked_pictures(kind) for kind in (pictures, others)]
+
+    def made_and_real(self, pictures, others=None, seed=0):
+        pictures, others = self.checked_examples(pictures, others)
+        return self.translate(pictures), others
 
     # Translation
 
@@ -319,8 +335,8 @@ class Pix2Pix(Translator):
 
     def discriminator_terms(self, first, second, made, key, training=True):
         real, fake = [first, second], [first, made]
-        loss = self.discriminator_loss(self.discriminator, real, fake, key, training)
-        return {"discriminator_loss": loss}
+        loss, logits = self.discriminator_loss(self.discriminator, real, fake, key, training)
+        return {"discriminator_loss": loss}, {"": logits}
 
     def generator_terms(self, first, second, made, key, training=True):
         real, fake = [first, second], [first, made]
@@ -453,8 +469,7 @@ class CycleGAN(Translator):
         super().__init__(image_shape, num_classes, loss, **kwargs)
         self.cycle_weight = _weight("cycle_weight", cycle_weight)
         self.identity_weight = _weight("identity_weight", identity_weight)
-        if int(history) != history or history < 0:
-            raise ValueError(f"`history` must be an integer >= 0. Received: history={history!r}")
+        history = checked_count("history", history, least=0)
         generator, discriminator = networks.translation.residual, networks.patchgan.discriminator
         seeds, shape = range(4 * self.seed, 4 * self.seed + 4), self.image_shape
         self.generator_to_a = generator_to_a or generator(shape, seed=seeds[0])
@@ -468,7 +483,7 @@ class CycleGAN(Translator):
         self.averaged_to_a = self.averages.follow(self.generator_to_a)
         self.averaged_to_b = self.averages.follow(self.generator_to_b)
         self.history_a, self.history_b = (
-            HistoryBuffer(self.image_shape, int(history)) if history else None for _ in range(2)
+            HistoryBuffer(self.image_shape, history) if history else None for _ in range(2)
         )
         self.built = True
 
@@ -511,28 +526,31 @@ class CycleGAN(Translator):
             self.to_b(first, key, "translation", training),
         )
 
-    def _adversarial(self, loss, real_a, real_b, fake_a, fake_b, key, training):
-        """The sum of a loss of both kinds, [batch]."""
-        key_a, key_b = randomness.key(key, "a"), randomness.key(key, "b")
-        loss_a = loss(self.discriminator_a, real_a, fake_a, key_a, training)
-        return loss_a + loss(self.discriminator_b, real_b, fake_b, key_b, training)
-
     def discriminator_terms(self, first, second, made, key, training=True):
         if training and self.history_a:
             made = [
                 history(fakes, None, randomness.key(key, kind))[0]
                 for history, fakes, kind in zip((self.history_a, self.history_b), made, "ab")
             ]
-        loss = self._adversarial(self.discriminator_loss, first, second, *made, key, training)
-        return {"discriminator_loss": loss}
+        losses_of, logits = {}, {}
+        for kind, judge, real, fake in zip("ab", self.discriminators, (first, second), made):
+            own = randomness.key(key, kind)
+            losses_of[kind], logits[kind] = self.discriminator_loss(
+                judge, real, fake, own, training
+            )
+        return {"discriminator_loss": losses_of["a"] + losses_of["b"]}, logits
 
     def generator_terms(self, first, second, made, key, training=True):
         a, b, (fake_a, fake_b) = first, second, made
         error = losses.absolute_error
         cycle = error(a, self.to_a(fake_b, key, "cycle", training))
         cycle += error(b, self.to_b(fake_a, key, "cycle", training))
+        fooling = [
+            self.generator_loss(judge, real, fake, randomness.key(key, kind), training)
+            for kind, judge, real, fake in zip("ab", self.discriminators, (a, b), made)
+        ]
         terms = {
-            "generator_loss": self._adversarial(self.generator_loss, a, b, *made, key, training),
+            "generator_loss": tf.add_n(fooling),
             "cycle_loss": self.cycle_weight * cycle,
         }
         if self.identity_weight:

@@ -14,9 +14,9 @@ from keras import layers, ops
 
 from keras_gen.layers import (
     EqualizedLearningRate,
+    LearnedScale,
     MinibatchStd,
     ResampledConv,
-    SelfAttention,
     SpectralNormalization,
 )
 from keras_gen.networks import inputs
@@ -62,7 +62,7 @@ def generator(
         width: channels where the shorter side is 16 pixels; see `channels_of`.
         blocks: residual blocks at each level.
         normalization: of the kernels: None, "spectral" or "equalized".
-        attention: shorter sides, pixels, of the levels that end in self-attention.
+        attention: shorter sides, pixels, of the levels that end in self-attention (SAGAN).
         label_dim: length of the label's embedding, appended to the latent.
         num_classes: where given, the network takes [latent, label].
         seed: int, of the initial weights.
@@ -70,6 +70,9 @@ def generator(
     Returns:
         Functional model: latent float32 [batch, latent_dim] (and label int32 [batch]) -> images
         float32 [batch, height, width, channels] in [-1, 1].
+
+    Raises:
+        ValueError: when an option is unknown, or no level has a side of `attention`.
     """
     levels = halvings(image_shape)
     net = _Builder(seed, normalization, blocks, (levels + 1) * blocks, attention)
@@ -98,9 +101,8 @@ def generator(
             x = net.resampled(x, channels[level - 1], "up", f"up_{level}")
     x = net.linear(layers.Conv2D, image_shape[2], kernel_size=1, gain=0.5**0.5, name="pixels")(x)
     x = layers.Activation("tanh", dtype="float32", name="image")(x)
-    return keras.Model(
-        taken if num_classes else latent, crop(x, image_shape), name="resnet_generator"
-    )
+    taken = taken if num_classes else latent
+    return net.model(taken, crop(x, image_shape), "resnet_generator")
 
 
 def discriminator(
@@ -126,7 +128,7 @@ def discriminator(
         width: channels where the shorter side is 16 pixels; see `channels_of`.
         blocks: residual blocks at each level.
         normalization: of the kernels: None, "spectral" (SNGAN, Miyato et al. 2018) or "equalized".
-        attention: shorter sides, pixels, of the levels that end in self-attention.
+        attention: shorter sides, pixels, of the levels that end in self-attention (SAGAN).
         minibatch_std: images in the groups whose deviation is a feature; 0 for none. Each logit
             then depends on its group.
         num_classes: number of classes. The network takes [image, label], unless it classifies.
@@ -141,7 +143,8 @@ def discriminator(
         [batch, num_classes] and then code parameters [batch, code_parameters].
 
     Raises:
-        ValueError: when an option is unknown, or there is nothing to classify.
+        ValueError: when an option is unknown, no level has a side of `attention`, or there is
+            nothing to classify.
     """
     if classifier and not num_classes:
         raise ValueError("`classifier` needs classes. Received: num_classes=None")
@@ -192,7 +195,7 @@ def discriminator(
         found.append(head(num_classes, "classes"))
     if code_parameters:
         found.append(head(code_parameters, "codes"))
-    return keras.Model(taken, found if len(found) > 1 else logit, name="resnet_discriminator")
+    return net.model(taken, found if len(found) > 1 else logit, "resnet_discriminator")
 
 
 class _Builder:
@@ -216,6 +219,7 @@ class _Builder:
         self.normalization, self.blocks, self.attention = normalization, blocks, tuple(attention)
         # Fixup: the update of a network of `depth` branches of 3 layers is that of one of 1 branch
         self.scale = max(depth, 1) ** (-1 / 4)
+        self.sides = []  # the shorter ones, of the levels so far
 
     def linear(self, kind, *args, gain=1.0, name, dtype=None, **kwargs):
         """A layer with a kernel of deviation gain * sqrt(2 / inputs), normalized as asked."""
@@ -236,10 +240,29 @@ class _Builder:
     def level(self, x, level):
         for i in range(1, self.blocks + 1):
             x = self.block(x, f"level_{level}_block_{i}")
-        if min(x.shape[1:3]) in self.attention:
-            kernels = [self.initial.glorot() for _ in range(4)]
-            x = SelfAttention(kernels, name=f"level_{level}_attention")(x)
+        self.sides.append(min(x.shape[1:3]))
+        if self.sides[-1] in self.attention:
+            x = self.attended(x, f"level_{level}_attention")
         return x
+
+    def attended(self, x, name):
+        """With self-attention over the positions (SAGAN, Zhang et al. 2019, eqs. 1-3): queries and
+        keys have an eighth of the channels, values half."""
+        rows, columns, channels = x.shape[1:]
+        own, kwargs = f"{name}_{{}}".format, {"kernel_size": 1, "use_bias": False, "gain": 0.5**0.5}
+        narrow, half = max(channels // 8, 1), max(channels // 2, 1)
+
+        def positions(units, part):
+            h = self.linear(layers.Conv2D, units, name=own(part), **kwargs)(x)
+            return layers.Reshape((rows * columns, units), name=own(f"{part}s"))(h)
+
+        query, value = positions(narrow, "query"), positions(half, "value")
+        key = positions(narrow, "key")
+        # weights that sum to one need their digits
+        h = layers.Attention(dtype="float32", name=name)([query, value, key])
+        h = layers.Reshape((rows, columns, half), name=own("map"))(h)
+        h = self.linear(layers.Conv2D, channels, name=own("out"), **kwargs)(h)
+        return layers.Add(name=own("sum"))([x, LearnedScale(name=own("scale"))(h)])
 
     def block(self, x, name):
         channels = x.shape[-1]
@@ -253,6 +276,15 @@ class _Builder:
         kwargs |= {"gain": 0.0, "use_bias": False}
         h = self.linear(layers.Conv2D, channels, kernel_size=1, name=own("out"), **kwargs)(h)
         return layers.Add(name=own("sum"))([x, h])
+
+    def model(self, taken, made, name):
+        """The network, of all levels."""
+        if not set(self.attention) <= set(self.sides):
+            raise ValueError(
+                f"`attention` must be some of the shorter sides of the levels of the {name}, "
+                f"{self.sides}. Received: attention={list(self.attention)}"
+            )
+        return keras.Model(taken, made, name=name)
 
     @staticmethod
     def activated(x, name):

@@ -11,7 +11,6 @@ from keras_gen.layers import (
     HistoryBuffer,
     MinibatchStd,
     ResampledConv,
-    SelfAttention,
     SpectralNormalization,
 )
 from keras_gen.layers.history_buffer import exchanged
@@ -122,22 +121,6 @@ def test_the_deviation_of_a_group_is_a_channel(batch):
         group = x.numpy()[first : first + 4]
         deviation = np.sqrt(group.var(0) + 1e-8).mean()
         np.testing.assert_allclose(result[first : first + 4, ..., 4], deviation, rtol=1e-4)
-
-
-def test_attention_begins_as_the_identity_and_then_mixes_positions():
-    layer, x = SelfAttention(), normal(2, 4, 4, 8)
-    np.testing.assert_array_equal(layer(x), x)
-    layer.gamma.assign(1.0)
-    changed = x.numpy()
-    changed[0, 0, 0] += 3
-    difference = np.abs(layer(changed) - layer(x))[0]
-    assert difference[3, 3].max() > 1e-6
-    kernel = [k.numpy() for k in layer.kernels]
-    flat = x.numpy()[1].reshape(16, 8)
-    scores = flat @ kernel[0] @ (flat @ kernel[1]).T
-    weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    expected = flat + weights @ flat @ kernel[2] @ kernel[3]
-    np.testing.assert_allclose(layer(x)[1].numpy().reshape(16, 8), expected, atol=1e-5)
 
 
 def taken_in_turn(buffer, count, images, coins, slots):

@@ -14,10 +14,15 @@ from keras_gen.models.average import WeightAverages
 from tests.conformance.cases import (
     acgan,
     assert_same_state,
+    cyclegan,
     digits,
     mlp_gan,
+    moving_digits,
+    negatives,
     one_step,
+    pix2pix,
     resnet,
+    sequence_gan,
 )
 
 SHAPE = (8, 8, 1)
@@ -33,11 +38,91 @@ def batch(labelled=False, size=16):
 
 
 def test_clipped_weights_stay_within_the_bound():
-    model = eager(mlp_gan(SHAPE, None, loss="wasserstein", penalties=[], weight_clip=0.01))
+    model = eager(mlp_gan(SHAPE, None, loss="wasserstein", weight_clip=0.01))
+    assert model.penalties == []  # the other way to keep the critic Lipschitz
     one_step(model, batch())
     weights = [np.abs(w).max() for w in model.discriminator.get_weights()]
     assert max(weights) == pytest.approx(0.01)
     assert np.abs(model.generator.get_weights()[0]).max() > 0.05
+
+
+def test_options_out_of_range_are_named():
+    for match, arguments in (
+        ("burn_in=0", {"burn_in": 0}),
+        ("weight_clip=-0.1", {"weight_clip": -0.1}),
+        ("classification_weight=0", {"classification_weight": 0, "num_classes": 10}),
+        ("history=-1", {"history": -1}),
+    ):
+        with pytest.raises(ValueError, match=match):
+            models.GAN(SHAPE, **arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": [4]},
+        {"attention": [4], "normalization": "spectral"},
+        {"minibatch_std": 4},
+        {"normalization": "equalized"},
+    ],
+    ids=str,
+)
+def test_every_weight_of_an_optional_part_is_trained(options):
+    shared = {name: value for name, value in options.items() if name != "minibatch_std"}
+    model = models.GAN(
+        SHAPE,
+        generator=networks.resnet.generator(SHAPE, 8, width=8, **shared),
+        discriminator=networks.resnet.discriminator(SHAPE, width=8, seed=1, **options),
+    )
+    eager(model)
+    trained = [network.trainable_variables for network in (model.generator, model.discriminator)]
+    before = [[weight.numpy() for weight in weights] for weights in trained]
+    for _ in range(3):  # what ends in a factor of zero is reached after it
+        one_step(model, batch())
+    for weights, old in zip(trained, before):
+        assert all(np.isfinite(weight.numpy()).all() for weight in weights)
+        still = [w.path for w, b in zip(weights, old) if (w.numpy() == b).all()]
+        assert not still
+
+
+def test_the_probability_of_ada_follows_the_discriminator_and_is_used(monkeypatch):
+    ada = kg.data.augmentation.AdaptiveAugmentation(["cutout"], target=-1.1, images=64)
+    model = eager(mlp_gan(SHAPE, None, augmentation=ada, discriminator_steps=2))
+    used = []
+    call = type(ada).__call__
+
+    def spied(self, images, key, probability):
+        used.append(float(probability))
+        return call(self, images, key, probability)
+
+    monkeypatch.setattr(type(ada), "__call__", spied)
+    history = one_step(model, batch())  # 16 images, twice: above the target, whatever it says
+    assert float(model.augmentation_probability) == pytest.approx(0.5)
+    assert history["augmentation_probability"] == pytest.approx([0.5])
+    # real and fake of the first update, of the second, and the generator's fake
+    assert used == pytest.approx([0, 0, 0.25, 0.25, 0.5])
+
+
+def test_earlier_fakes_are_judged_by_their_own_labels():
+    seen = []
+
+    class Spy(losses.Penalty):
+        name = "spy"
+
+        def __call__(self, discriminate, real, fake, key, images_seen=0):
+            for images in (real, fake):
+                seen.append(discriminate(images).numpy())
+            return tf.zeros(len(real))
+
+    model = eager(mlp_gan(SHAPE, 10, penalties=[Spy(1.0)], augmentation="diff_augment"))
+    images, labels = batch(labelled=True)
+    others = (labels + 1) % 10
+    key = kg.randomness.key(0)
+    fake = model.fakes(labels, 16, key)._replace(labels=others)
+    model.discriminator_terms(images, fake, labels, key)
+    own = kg.randomness.key(key, "penalty")
+    for found, pictures, of in ((seen[0], images, labels), (seen[1], fake.images, others)):
+        np.testing.assert_allclose(found, model.judge(pictures, of, own)[0], rtol=1e-5)
 
 
 def test_the_schedules_follow_the_images():
@@ -101,6 +186,13 @@ def test_codes_are_told_drawn_and_counted():
     for arguments in ({"categorical": [0]}, {"categorical": [3], "continuous": [[0, 0]]}):
         with pytest.raises(ValueError, match="Received: "):
             codes.encode(**arguments)
+    for arguments in (
+        {"categorical": [0], "continuous": [[0, 1.5]]},
+        {"categorical": [0], "continuous": [[0, 0], [0, 0]]},
+        {"categorical": [3], "continuous": [[0, 0]]},
+    ):
+        with pytest.raises(ValueError, match="Received: "):
+            codes.encode(**arguments)
     with pytest.raises(ValueError, match="must be a code"):
         losses.Codes()
 
@@ -119,6 +211,18 @@ def test_chosen_codes_reach_the_images():
         model.generate(2, labels=3, codes=[[1, 2]])
     with pytest.raises(ValueError, match="no codes"):
         resnet(SHAPE, None).generate(2, codes=[1, 2])
+
+
+def test_the_saved_model_takes_codes(tmp_path):
+    model = acgan(SHAPE, 10)
+    model.export(tmp_path / "1", verbose=False)
+    served = tf.saved_model.load(tmp_path / "1").signatures["generate_with_codes"]
+    codes = model.codes.encode([0, 1], [0.5, -1.0])
+    request = {"seed": tf.constant([7, 8], tf.int64), "label": tf.constant([3, 4])}
+    found = served(**request, codes=tf.constant(codes))["images"].numpy()
+    np.testing.assert_array_equal(found, model.generate(2, [3, 4], seed=[7, 8], codes=codes))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many rows"):
+        served(**request, codes=tf.constant(codes[:1]))
 
 
 def test_networks_must_have_the_outputs_that_are_asked_for():
@@ -186,6 +290,46 @@ def test_the_diagnosis_is_in_the_history(make, num_classes):
     assert model.diagnose(pictures, labels) == model.diagnose(pictures, labels)
 
 
+@pytest.mark.parametrize(
+    "make, data, judges",
+    [
+        (sequence_gan, moving_digits, ["frame_", "motion_"]),
+        (pix2pix, negatives, [""]),
+        (cyclegan, negatives, ["a_", "b_"]),
+    ],
+)
+def test_all_adversarial_models_are_diagnosed(make, data, judges):
+    source = data(labelled=False)
+    pictures, others = source.take(8, seed=0)
+    model = eager(make(SHAPE, None))
+    callback = kg.callbacks.GANDiagnosis(pictures, others, patience=100)
+    fit = {"steps_per_epoch": 1, "epochs": 2, "callbacks": [callback], "verbose": 0}
+    history = model.fit(source.batches(8, seed=0), **fit).history
+    names = {f"{judge}{of}_accuracy" for judge in judges for of in ("real", "fake")}
+    assert names <= set(history)
+    for name in names:
+        assert all(0 <= share <= 1 for share in history[name])
+    for name in ("generator_gradient_norm", "discriminator_gradient_norm", "diversity"):
+        assert min(history[name]) > 0
+    told = model.diagnose(pictures, others)
+    assert told == {name: pytest.approx(history[name][-1], rel=1e-4) for name in told}
+
+
+def test_examples_for_the_diagnosis_are_checked_before_training():
+    pictures, _ = digits().take(4)
+    for make, classes, examples, match in (
+        (mlp_gan, 10, (pictures,), "need their labels"),
+        (mlp_gan, None, (pictures[:, :4],), "Pictures must be"),
+        (pix2pix, None, (pictures,), "4 and none"),
+        (sequence_gan, None, (pictures,), "n, time"),
+    ):
+        model = eager(make(SHAPE, classes))
+        callback = kg.callbacks.GANDiagnosis(*examples)
+        callback.set_model(model)
+        with pytest.raises(ValueError, match=match):
+            callback.on_train_begin()
+
+
 def test_a_collapse_is_warned_of_once():
     pictures, _ = digits(labelled=False).take(32, seed=0)
     model = mlp_gan(SHAPE, None)
@@ -237,6 +381,12 @@ def test_interpolation_ends_at_its_ends():
     np.testing.assert_allclose(control.truncate(latents, 0.5), latents / 2)
     with pytest.raises(ValueError, match="psi=2"):
         control.truncate(latents, 2)
+
+
+def test_interpolation_between_latents_without_a_length():
+    zero = control.truncate(np.ones((1, 4)), 0.0)
+    assert not control.slerp(zero, zero, 0.5).any()
+    np.testing.assert_allclose(control.slerp(zero, np.ones((1, 4)), 1.0), np.ones((1, 4)))
 
 
 def test_a_probe_finds_the_direction_of_an_attribute():

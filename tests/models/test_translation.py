@@ -84,6 +84,28 @@ def test_the_terms_of_cyclegan_against_numpy():
         np.testing.assert_allclose(found[name], expected, rtol=1e-4, err_msg=name)
 
 
+def test_the_discriminators_terms_against_numpy():
+    a, b = batch()
+    model = untrained(pix2pix)
+    key = model.step_key()
+    made = model.translations(a, b, key)
+    found, logits = model.discriminator_terms(a, b, made, key)
+    real, fake = (model.discriminator([a, x]).numpy() for x in (b, made))
+    expected = np.log1p(np.exp(-real)) + np.log1p(np.exp(fake))
+    np.testing.assert_allclose(found["discriminator_loss"], expected.mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(logits[""][0], real, rtol=1e-5)
+
+    model = untrained(cyclegan, history=0)
+    made = model.translations(a, b, key)
+    found, logits = model.discriminator_terms(a, b, made, key)
+    expected = 0.0
+    for kind, judge, real, fake in zip("ab", model.discriminators, (a, b), made):
+        real, fake = judge(real).numpy(), judge(fake).numpy()
+        expected += ((real - 1) ** 2 + fake**2).mean((1, 2, 3))
+        np.testing.assert_allclose(logits[kind], [real, fake], rtol=1e-5)
+    np.testing.assert_allclose(found["discriminator_loss"], expected, rtol=1e-5)
+
+
 def test_without_identity_there_is_no_such_term():
     model = untrained(cyclegan, identity_weight=0.0)
     assert "identity_loss" not in model.loss_names

@@ -69,6 +69,43 @@ def test_all_options_at_once():
     assert copy.count_params() == network.count_params()
 
 
+def attention(channels=16, **kwargs):
+    net = resnet._Builder(**{"seed": 0, "normalization": None, "blocks": 1, "depth": 1, **kwargs})
+    image = keras.Input((4, 4, channels))
+    return keras.Model(image, net.attended(image, "attention"))
+
+
+def test_attention_begins_as_the_identity_and_then_mixes_positions():
+    network = attention(attention=[4])
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, 16)), tf.float32)
+    np.testing.assert_array_equal(network(x), x)
+    network.get_layer("attention_scale").scale.assign(1.0)
+    parts = "query", "key", "value", "out"
+    query, key, value, out = (
+        network.get_layer(f"attention_{part}").kernel.numpy()[0, 0] for part in parts
+    )
+    assert query.shape == key.shape == (16, 2) and value.shape == (16, 8)
+    flat = x.numpy()[1].reshape(16, 16)
+    scores = flat @ query @ (flat @ key).T
+    weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    expected = flat + weights @ flat @ value @ out
+    np.testing.assert_allclose(network(x)[1].numpy().reshape(16, 16), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["spectral", "equalized"])
+def test_kernels_of_attention_are_normalized_too(normalization):
+    network = attention(attention=[4], normalization=normalization)
+    for part in ("query", "key", "value", "out"):
+        network.get_layer(f"attention_{part}_{normalization}")
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 3), (64, 96, 3)])
+def test_larger_images(shape):
+    generator, discriminator = pair(shape)
+    made = generator(tf.zeros([1, generator.inputs[0].shape[-1]]))
+    assert made.shape == (1, *shape) and discriminator(made).shape == (1, 1)
+
+
 def test_the_label_matters_and_the_seed_makes_the_weights():
     generator, discriminator = pair((8, 8, 1), 3)
     latent, images, label = tf.ones([2, 6]), tf.ones([2, 8, 8, 1]), tf.constant([0, 1])
@@ -83,5 +120,8 @@ def test_the_label_matters_and_the_seed_makes_the_weights():
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match="normalization='batch'"):
         resnet.generator((8, 8, 1), normalization="batch")
+    for make in (resnet.generator, resnet.discriminator):
+        with pytest.raises(ValueError, match=r"\[.*\]. Received: attention=\[16\]"):
+            make((28, 28, 1), attention=[14, 16])
     with pytest.raises(ValueError, match="needs classes"):
         resnet.discriminator((8, 8, 1), classifier=True)
