@@ -273,8 +273,9 @@ def report(results, args):
             ]
             for name, found in rows
         ]
-        header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s", "seconds"]
-        lines.append(table([*header, "images seen", "shares of the classes", "measured"], cells))
+        header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s"]
+        header += ["seconds", "images seen", "shares of the classes", "measured"]
+        lines.append(table(header, cells))
     return "\n".join(lines) + "\n"
 
 

@@ -106,6 +106,19 @@ def test_the_discriminators_terms_against_numpy():
     np.testing.assert_allclose(found["discriminator_loss"], expected, rtol=1e-5)
 
 
+def test_the_way_between_two_kinds_is_learned_without_pairs():
+    """Digits become negatives of themselves, not only something that can be translated back."""
+    source = negatives()
+    model = cyclegan(SHAPE, None, identity_weight=0.0, cycle_weight=1.0)
+    model.compile(*(keras.optimizers.Adam(1e-2, 0.5) for _ in range(2)))
+    model.fit(source.batches(32, seed=0), epochs=30, verbose=0)
+    digit = pictures().astype(float)
+    for to, given, wanted in (("b", digit, 255 - digit), ("a", 255 - digit, digit)):
+        made = model.translate(given.astype("uint8"), to=to).astype(float)
+        assert np.abs(made - wanted).mean() < 0.5 * np.abs(made - given).mean()
+        assert made.mean() == pytest.approx(wanted.mean(), rel=0.2)
+
+
 def test_without_identity_there_is_no_such_term():
     model = untrained(cyclegan, identity_weight=0.0)
     assert "identity_loss" not in model.loss_names

@@ -121,7 +121,7 @@ def test_bad_options_are_named():
     with pytest.raises(ValueError, match="normalization='batch'"):
         resnet.generator((8, 8, 1), normalization="batch")
     for make in (resnet.generator, resnet.discriminator):
-        with pytest.raises(ValueError, match=r"\[.*\]. Received: attention=\[16\]"):
+        with pytest.raises(ValueError, match=r"\[.*\]. Received: attention=\[14, 16\]"):
             make((28, 28, 1), attention=[14, 16])
     with pytest.raises(ValueError, match="needs classes"):
         resnet.discriminator((8, 8, 1), classifier=True)
