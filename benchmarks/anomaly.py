@@ -126,7 +126,9 @@ def main():
     )
     parser.add_argument("--data-dir", help="folder of the prepared TFDS data sets")
     parser.add_argument("--fruits", help="folder of the fruits: train/ and test/, a folder a class")
-    parser.add_argument("--tasks", nargs="+", choices=("mnist", "fruits"), default=["mnist"])
+    parser.add_argument(
+        "--tasks", nargs="+", choices=("mnist", "fruits"), help="None: those whose data is given"
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seconds", type=float, default=180, help="of training, for each model")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -138,6 +140,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default=str(HERE / "anomaly.md"))
     args = parser.parse_args()
+    args.tasks = args.tasks or ["mnist", *(["fruits"] if args.fruits else [])]
     if "fruits" in args.tasks and not args.fruits:
         parser.error("The fruits need their folder, --fruits. Received: --tasks fruits")
 

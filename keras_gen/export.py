@@ -49,8 +49,8 @@ def log_prob_signature(model, log_prob, random):
 
     Args:
         model: a `GenerativeModel`.
-        log_prob: function of image uint8 [batch, h, w, c], seed int64 [batch] and label int32
-            [batch] (None without classes) -> dict of tensors [batch].
+        log_prob: function of image uint8 [batch, h, w, c], or sequence [batch, time, h, w, c], seed
+            int64 [batch] and label int32 [batch] (None without classes) -> dict of tensors [batch].
         random: whether what is seen of an image is drawn from a seed that the request gives;
             otherwise the seed is 0 for every row, so that a row's number is a function of the image
             (and its label) alone.
@@ -59,7 +59,8 @@ def log_prob_signature(model, log_prob, random):
         (function, list of tf.TensorSpec).
     """
     seed_spec, *label_spec = row_signature(model.num_classes)
-    image_spec = tf.TensorSpec([None, *model.image_shape], tf.uint8, name="image")
+    name = "image" if model.example_shape == model.image_shape else "sequence"
+    image_spec = tf.TensorSpec([None, *model.example_shape], tf.uint8, name=name)
 
     def seeded(image, seed, label=None):
         with tf.control_dependencies(model.request_checks([image, seed], label)):

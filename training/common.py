@@ -234,6 +234,14 @@ def diagnosis(source):
     return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
 
 
+def number(text):
+    """A float where the text is one, else the text."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
 def add_test(to):
     """Flags of `write_likelihood`; returns the group for more of them."""
     test = to.add_argument_group("test")
@@ -258,8 +266,7 @@ def write_likelihood(args, **settings):
         channels=channels,
         data_dir=args.data_dir,
     )
-    found = kg.metrics.likelihood(
-        model, source, args.test_images, split=args.test_split, **settings
-    )
+    count = min(args.test_images or len(source), len(source))
+    found = kg.metrics.likelihood(model, source, count, split=args.test_split, **settings)
     found.save(f"{args.run_dir}/likelihood.json")
     print(found)

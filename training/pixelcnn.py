@@ -33,8 +33,7 @@ def arguments():
     common.add_schedule(training)
     common.add_output(parser, "runs/pixelcnn")
     args = parser.parse_args()
-    if args.binarization not in (None, "stochastic"):
-        args.binarization = float(args.binarization)
+    args.binarization = common.number(args.binarization)
     return args
 
 

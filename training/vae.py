@@ -35,19 +35,11 @@ def arguments():
     return args
 
 
-def number(text):
-    """A float where the text is one, else the text."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return text
-
-
 def likelihood(args):
     if args.likelihood == "bernoulli":
-        return kg.losses.Bernoulli(number(args.binarization))
+        return kg.losses.Bernoulli(common.number(args.binarization))
     if args.likelihood == "gaussian":
-        return kg.losses.Gaussian(number(args.deviation))
+        return kg.losses.Gaussian(common.number(args.deviation))
     return kg.losses.get_likelihood(args.likelihood)
 
 

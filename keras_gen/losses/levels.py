@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 BIN = 2 / 255  # the width of one of the 256 grey levels in [-1, 1]
@@ -27,7 +28,7 @@ def values_of(levels, count):
 
 def check_binarization(rule):
     """Raises a ValueError unless `rule` is None, "stochastic" or a threshold in (0, 1)."""
-    threshold = isinstance(rule, float) and 0 < rule < 1
+    threshold = isinstance(rule, (float, np.floating)) and 0 < rule < 1
     if not (threshold or rule is None or rule == "stochastic"):
         raise ValueError(
             '`binarization` must be None, "stochastic" or a threshold, a float in (0, 1). '
@@ -48,8 +49,9 @@ def binarized(images, rule, uniforms=None):
         bool tensor shaped as `images`.
     """
     pixels = (images + 1) / 2
-    # strictly below, so that black stays black; a uniform draw is below 1
-    return uniforms < pixels if rule == "stochastic" else pixels >= rule
+    if rule == "stochastic":  # strictly below, so that black stays black; a draw is below 1
+        return uniforms < pixels
+    return pixels >= rule - 1e-6  # of a level that reaches it, float32 may fall short
 
 
 def describe_binarization(rule):

@@ -54,8 +54,13 @@ def surprise(model, pictures, seed=0, **settings):
         ValueError: if the model gives no likelihood.
     """
     check_has(model, "log_prob", "likelihood")
-    bits = model.log_prob(pictures, seed=seed, **settings)["bits_per_dimension"]
-    return np.asarray(bits, np.float64) * math.prod(pictures.shape[1:])
+    return _bits(model.log_prob(pictures, seed=seed, **settings), pictures)
+
+
+def _bits(told, pictures):
+    """Bits an image, float64 `[n]`, of what `log_prob` says of pictures."""
+    bits = np.asarray(told["bits_per_dimension"], np.float64)
+    return bits * math.prod(pictures.shape[1:])
 
 
 def png_bits(pictures):
@@ -161,7 +166,7 @@ def anomaly(
         anomalous: images of another kind, likewise. They must be prepared alike: a model may well
             tell two ways of resizing apart.
         num_images: int, at most so many of each; None: all.
-        seed: int, chooses the images and draws what is drawn.
+        seed: int, 0 or more, chooses the images and draws what is drawn.
         num_resamples, confidence: of the intervals, as in `auroc`.
         split: str, of the images that are loaded; of a `Source`, what the result calls it.
         **settings: of the model's `log_prob`.
@@ -186,13 +191,18 @@ def anomaly(
         )
     if num_images is not None:
         check_integer("num_images", num_images)
+    check_integer("seed", seed, 0)
     (normal, split), (anomalous, _) = (images_for(model, x, split) for x in (normal, anomalous))
-    scores = [
-        _scores(model, one.take(min(num_images or len(one), len(one)), seed)[0], seed, settings)
-        for one in (normal, anomalous)
-    ]
+    scores, of_what = zip(
+        *(
+            _scores(model, one.take(min(num_images or len(one), len(one)), seed)[0], seed, settings)
+            for one in (normal, anomalous)
+        )
+    )
     found = {}
     for name in scores[0]:
+        described = of_what[0] if name.startswith("likelihood") else {}
+        unlike = name == "likelihood_corrected" and not _of_all_levels(described["data"])
         area = auroc(scores[0][name], scores[1][name], num_resamples, confidence, seed)
         found[name] = MetricResult(
             "auroc",
@@ -209,21 +219,33 @@ def anomaly(
                 "anomalous": anomalous.name,
                 "n_anomalous": len(scores[1][name]),
                 **settings,
+                **described,
             },
+            warnings=(f"PNG counts 256 levels, this likelihood: {described['data']}",)
+            if unlike
+            else (),
         )
     return found
 
 
+def _of_all_levels(data):
+    """Whether a likelihood of that description can be compared with the bits of a PNG."""
+    return data.startswith(("256 levels", "a density"))
+
+
 def _scores(model, pictures, seed, settings):
-    """dict from name to score, all that the model gives and the complexity."""
+    """dict from name to score, all that the model gives and the complexity; and what the likelihood
+    is one of, a dict of str."""
     complexity = png_bits(pictures)
-    scores = {}
+    scores, of_what = {}, {}
     if callable(getattr(model, "reconstruct", None)):
         scores["reconstruction_error"] = reconstruction_error(model, pictures)
     if callable(getattr(model, "log_prob", None)):
-        bits = surprise(model, pictures, seed, **settings)
+        told = model.log_prob(pictures, seed=seed, **settings)
+        of_what = {name: told[name] for name in ("data", "estimator")}
+        bits = _bits(told, pictures)
         scores["likelihood"], scores["likelihood_corrected"] = bits, bits - complexity
-    return {**scores, "complexity": complexity}
+    return {**scores, "complexity": complexity}, of_what
 
 
 def _as_scores(name, scores):

@@ -119,7 +119,7 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
         split=split,
         weights=model.weights_hash() if hasattr(model, "weights_hash") else None,
         seed=int(seed),
-        parameters=settings,
+        parameters={k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()},
     )
 
 

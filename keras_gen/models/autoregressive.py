@@ -125,8 +125,9 @@ class PixelCNN(GenerativeModel):
         received = (network.inputs[0].shape[1:], network.outputs[0].shape[1:])
         if received != expected:
             raise ValueError(
-                f"The network must be one from {expected[0]} to {expected[1]}. Received: a network "
-                f"from {received[0]} to {received[1]}"
+                f"The network must be one from {expected[0]} to {expected[1]}, as that is what "
+                f"{type(self.likelihood).__name__} of {self.levels} levels takes. Received: a "
+                f"network from {received[0]} to {received[1]}"
             )
 
     def get_config(self):

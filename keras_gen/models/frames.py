@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
 from keras_gen.models.base import GenerativeModel, checked_count, in_batches
 from keras_gen.models.rollout import RollOut
@@ -187,6 +188,20 @@ class FramePredictor(RollOut, GenerativeModel):
 
         spec = tf.TensorSpec([None], tf.float32)
         return self.grouped(step, [seed, frames, label], spec)
+
+    def signatures(self):
+        """As in `RollOut`, and `log_prob`: sequence uint8 [batch, time, h, w, c], of any length
+        (and label; and seed int64 [batch] where frames are binarized or dequantized at random) ->
+        log_prob, nats, and bits_per_dimension, float32 [batch]."""
+
+        def log_prob(sequence, seed, label=None):
+            nats = tf.reduce_sum(self.log_prob_frames(sequence, seed, label), 1)
+            dimensions = tf.cast(tf.reduce_prod(tf.shape(sequence)[1:]), tf.float32)
+            bits = self.likelihood.bits_per_dimension(nats, dimensions)
+            return {"log_prob": nats, "bits_per_dimension": bits}
+
+        signature = saved_model.log_prob_signature(self, log_prob, self.likelihood.random)
+        return {**super().signatures(), "log_prob": signature}
 
     # Generation
 

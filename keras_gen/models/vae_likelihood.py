@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images, randomness
-from keras_gen.models.base import in_batches, specs_of
+from keras_gen.models.base import checked_count, in_batches, specs_of
 from keras_gen.networks import inputs
 
 CHUNK = 50  # latents of an image that are decoded at a time
@@ -46,10 +46,9 @@ class ImportanceBound:
                 positive integer.
         """
         pictures = self.checked_pictures(pictures)
-        if not isinstance(samples, (int, np.integer)) or samples < 1:
-            raise ValueError(f"`samples` must be a positive integer. Received: samples={samples!r}")
+        samples = checked_count("samples", samples)
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
-        chunk = min(int(samples), CHUNK)
+        chunk = min(samples, CHUNK)
 
         def function(picture, seed, *rest):
             *label, count = rest
@@ -97,7 +96,9 @@ class ImportanceBound:
             return i + 1, tf.reduce_logsumexp(tf.concat([total[:, None], log_weights], 1), 1)
 
         nothing = tf.fill(tf.shape(seed), tf.constant(-np.inf, tf.float64))
-        _, total = tf.while_loop(lambda i, _: i * chunk < samples, body, (0, nothing))
+        _, total = tf.while_loop(
+            lambda i, _: i * chunk < samples, body, (0, nothing), parallel_iterations=1
+        )
         return total - tf.math.log(tf.cast(samples, tf.float64))
 
     def _log_weights(self, x, mean, log_variance, noise, label):

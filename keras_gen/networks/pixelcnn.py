@@ -64,10 +64,13 @@ def gated(
         the likelihood needs it, also of the channels before it.
 
     Raises:
-        ValueError: when a kernel is even, the first is smaller than 3, or there are several
-            channels to embed.
+        ValueError: when a kernel is even, the first is smaller than 3, a number is not positive,
+            there is no dilation, or there are several channels to embed.
     """
     _check_kernels(first_kernel, kernel)
+    positive(width=width, blocks=blocks)
+    if not dilations:
+        raise ValueError(f"`dilations` must be one or more. Received: dilations={dilations!r}")
     if embedding and image_shape[2] != 1:
         raise ValueError(
             "Indices are images of one channel. Received: "

@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from keras_gen import losses, randomness
+from keras_gen.images import from_uint8
 from keras_gen.losses import likelihoods
 
 LEVELS = np.linspace(-1, 1, 256)
@@ -57,6 +58,10 @@ def test_binarizations():
     np.testing.assert_array_equal(losses.Bernoulli("stochastic").observed(grey), grey)
     cut = losses.Bernoulli(0.25).observed(grey).numpy().reshape(4, -1)
     np.testing.assert_array_equal(cut[:, 0], [-1, 1, 1, 1])
+    for level in (51, 102, 153, 204):  # which reach the threshold, though float32 may fall short
+        levels = from_uint8(np.array([level - 1, level], np.uint8).reshape(2, 1, 1, 1))
+        cut = losses.Bernoulli(level / 255).observed(levels)
+        np.testing.assert_array_equal(np.ravel(cut), [-1, 1])
 
 
 @pytest.mark.parametrize("deviation", ["shared", "predicted", 0.3])

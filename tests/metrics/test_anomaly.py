@@ -20,7 +20,9 @@ class Grey:
 
     def log_prob(self, pictures, seed=0, factor=1.0):
         away = factor * np.abs(pictures.astype(float) - 100).mean((1, 2, 3))
-        return {"log_prob": -away, "bits_per_dimension": away / 256 / np.log(2)}
+        bits = away / 256 / np.log(2)
+        described = {"data": "256 levels, not binarized", "estimator": "exact"}
+        return {"log_prob": -away, "bits_per_dimension": bits, **described}
 
 
 def flat(n, level):
@@ -100,6 +102,15 @@ def test_the_scores_are_those_that_the_model_has():
     ]
 
 
+def test_a_likelihood_of_other_data_than_the_picture_is_warned_of():
+    assert kg.metrics.anomaly(Grey(), noise(2), noise(2))["likelihood_corrected"].warnings == ()
+    model = kg.models.VAE(SHAPE, likelihood=kg.losses.Bernoulli(0.5))
+    found = kg.metrics.anomaly(model, noise(2), noise(2), num_resamples=2, samples=2)
+    assert found["likelihood"].warnings == ()
+    assert "binarized: 1 where" in found["likelihood_corrected"].warnings[0]
+    assert found["likelihood"].parameters["estimator"] == "importance-weighted bound, k = 2"
+
+
 def test_bad_arguments_are_named():
     model = kg.models.Autoencoder(SHAPE, 10)
     with pytest.raises(ValueError, match="Received: a model with num_classes=10"):
@@ -110,5 +121,7 @@ def test_bad_arguments_are_named():
         kg.metrics.likelihood_score(model, noise(2))
     with pytest.raises(ValueError, match=r"anomalous of shape .*1 not finite"):
         kg.metrics.auroc([0.0], [np.nan])
+    with pytest.raises(ValueError, match="Received: seed=-1"):
+        kg.metrics.anomaly(Grey(), noise(2), noise(2), seed=-1)
     with pytest.raises(ValueError, match="Received: num_images=0"):
         kg.metrics.anomaly(Grey(), noise(2), noise(2), num_images=0)

@@ -96,6 +96,8 @@ def test_binary_frames_are_learned_from_as_they_are_learned():
     black_or_white = np.where(frames >= 128, 255, 0).astype(np.uint8)
     found, same = (model.log_prob(f)["frame_log_prob"] for f in (frames, black_or_white))
     np.testing.assert_array_equal(found, same)
+    losses = (model.compute_loss(kg.images.from_uint8(f)) for f in (frames, black_or_white))
+    np.testing.assert_array_equal(*(terms["nats_per_frame"] for terms in losses))
     x = black_or_white / 255
     np.testing.assert_allclose(found[:, 0], 2 * np.log(0.5), rtol=1e-5)
     logits = 0.5 * (2 * x[:, 1] - 2 * x[:, 0])
@@ -188,6 +190,23 @@ def test_the_signature_predict_goes_on_from_given_frames(trained, sequences):
             label=tf.constant(labels),
             first_frames=tf.constant(frames),
         )
+
+
+def test_the_signature_log_prob_is_of_sequences_of_any_length(trained, sequences):
+    frames, labels = sequences
+    function, signature = trained.signatures()["log_prob"]
+    served = tf.function(function, signature).get_concrete_function()
+    for time in (1, 3):
+        found = served(
+            sequence=tf.constant(frames[:, :time]),
+            seed=tf.range(6, dtype=tf.int64),
+            label=tf.constant(labels),
+        )
+        expected = trained.log_prob(frames[:, :time], labels)
+        for name in ("log_prob", "bits_per_dimension"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    _, signature = linear(kg.losses.Bernoulli(0.5)).signatures()["log_prob"]
+    assert [spec.name for spec in signature] == ["sequence"]  # nothing is drawn
 
 
 # Arguments

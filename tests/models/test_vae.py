@@ -9,6 +9,7 @@ import tensorflow as tf
 from scipy import stats
 
 import keras_gen as kg
+from keras_gen import randomness
 from keras_gen.models import vae as family
 from tests.conformance.cases import digits, one_step, vae
 
@@ -164,6 +165,44 @@ def test_stochastic_binarization_is_drawn_from_the_seed(pictures):
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_what_is_observed_is_learned_encoded_and_judged(pictures):
+    """Thresholded: the same whatever the grey levels on either side."""
+    grey, labels = pictures
+    black_or_white = np.where(grey >= 128, 255, 0).astype(np.uint8)
+    model, plain = (vae(SHAPE, 10, likelihood=kg.losses.Bernoulli(b)) for b in (0.5, None))
+
+    def told(model, images):
+        x = kg.images.from_uint8(images)
+        losses = model.compute_loss(x, tf.constant(labels))
+        nats = model.log_prob(images, labels, samples=2)["log_prob"]
+        return [*losses.values(), *model.encode(images, labels), nats]
+
+    for found, same, other in zip(
+        told(model, grey), told(model, black_or_white), told(plain, grey)
+    ):
+        np.testing.assert_array_equal(found, same)
+        assert np.abs(np.asarray(found) - other).max() > 1e-4
+
+
+def test_what_is_drawn_at_random_is_learned_and_judged(pictures):
+    grey, labels = pictures
+    labels, x = tf.constant(labels), kg.images.from_uint8(grey)
+    likelihood = kg.losses.Bernoulli("stochastic")
+    model = vae(SHAPE, 10, likelihood=likelihood)
+    plain = vae(SHAPE, 10, likelihood=kg.losses.Bernoulli())  # of the same weights
+    drawn = likelihood.observed(x, randomness.key(model.step_key(), "observed"))
+    assert set(np.unique(drawn)) == {-1, 1}
+    expected = plain.compute_loss(drawn, labels)
+    for name, term in model.compute_loss(x, labels).items():
+        np.testing.assert_allclose(term, expected[name], rtol=1e-5)
+
+    seeds = tf.constant((5 << 32) + np.arange(len(grey)))
+    drawn = [likelihood.observed(a, randomness.key(s, "observed")) for a, s in zip(x, seeds)]
+    expected = plain.importance_bound(tf.stack(drawn), seeds, labels, samples=2, chunk=2)
+    found = model.log_prob(grey, labels, samples=2, seed=5)["log_prob"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # The loss
