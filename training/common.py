@@ -229,9 +229,10 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     return True
 
 
-def diagnosis(source):
-    """The callbacks of adversarial training alone."""
-    return [kg.callbacks.GANDiagnosis(*source.take(min(256, len(source)), seed=0))]
+def diagnosis(source, count=256):
+    """The callbacks of adversarial training alone, which take as long as a step of `count` examples
+    in each epoch."""
+    return [kg.callbacks.GANDiagnosis(*source.take(min(count, len(source)), seed=0))]
 
 
 def number(text):

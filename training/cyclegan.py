@@ -61,4 +61,4 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    common.train(arguments(), build, common.diagnosis, load=load, draw=pix2pix.draw)
+    common.train(arguments(), build, pix2pix.diagnosis, load=load, draw=pix2pix.draw)

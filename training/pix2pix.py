@@ -90,6 +90,10 @@ def draw(source):
     return lambda model: (model.strips(*shown), 6)
 
 
+def diagnosis(source):
+    return common.diagnosis(source, 32)
+
+
 def build(args, source, num_classes, steps):
     shape = source.image_shape
     seeds = 2 * args.seed, 2 * args.seed + 1
@@ -111,4 +115,4 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    common.train(arguments(), build, common.diagnosis, load=load, draw=draw)
+    common.train(arguments(), build, diagnosis, load=load, draw=draw)

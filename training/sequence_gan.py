@@ -36,6 +36,10 @@ def arguments():
     return parser.parse_args()
 
 
+def diagnosis(source):
+    return common.diagnosis(source, 32)
+
+
 def build(args, source, num_classes, steps):
     shape, seed, parts = source.image_shape, 3 * args.seed, kg.networks
     shared = {"num_classes": num_classes, "width": args.width, "blocks": args.blocks}
@@ -91,5 +95,5 @@ def _halves(sequences):
 
 if __name__ == "__main__":
     args = arguments()
-    if common.train(args, build, common.diagnosis, load=common.moving):
+    if common.train(args, build, diagnosis, load=common.moving):
         report(args)

@@ -24,7 +24,8 @@ class GANDiagnosis(keras.callbacks.Callback):
     after `patience` epochs.
 
     Args:
-        pictures: uint8 [n, h, w, c], real ones, some hundreds; sequences [n, time, h, w, c] of a
+        pictures: uint8 [n, h, w, c], real ones, some dozens or hundreds, which take as long as a
+            training step of as many; sequences [n, time, h, w, c] of a
             `SequenceGAN`, those of the one kind of a model that translates.
         labels: int array [n], for models with classes; pictures of the other kind, as many, of a
             model that translates.
