@@ -134,7 +134,8 @@ class CausalConv(keras.layers.Layer):
             return self._one_pixel(seen, kernel) + bias
         window = tf.pad(seen, before) if any(map(any, before)) else seen
         # `conv2d` itself has no gradient where a CPU kernel without oneDNN meets dilated places
-        return tf.nn.convolution(window, kernel, 1, "VALID", dilations=self.dilation) + bias
+        made = tf.nn.convolution(window, kernel, 1, "VALID", dilations=self.dilation)
+        return tf.nn.bias_add(made, bias)
 
     def _one_pixel(self, seen, kernel):
         """The convolution where it has one place: a product of matrices takes a third of the time.
