@@ -60,6 +60,8 @@ def main():
     if args.child:
         print(json.dumps(ours(args.batch_size)))
         return
+    if not args.python:
+        parser.error("--python is needed")
     mine, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/data.npz"

@@ -131,6 +131,10 @@ def main():
     if isinstance(model, kg.models.GAN):
         known = kg.data.load(args.data, image_size=model.image_shape[:2], data_dir=args.data_dir)
         made = latent_strips(model, pictures, labels, known, args.inversion_steps, args.seed)
+    elif type(model) is not kg.models.Diffusion or model.upscale:
+        raise SystemExit(
+            f"There are no strips of a {type(model).__name__}, or of one that enlarges."
+        )
     else:
         made = strips(model, pictures, labels, args.steps, args.seed)
     for name, images in made.items():

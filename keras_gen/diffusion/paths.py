@@ -235,12 +235,17 @@ class Linear(DiscretePath):
 
     Args:
         timesteps: T, the number of steps.
-        beta_start: beta_1.
-        beta_end: beta_T.
+        beta_start: beta_1. None: 1e-4 of 1,000 steps, and of T of them so many times as much as
+            they are fewer, so that the path ends in noise (Nichol and Dhariwal 2021, section 4).
+        beta_end: beta_T. None: likewise 0.02, at most 0.999.
     """
 
-    def __init__(self, timesteps=1000, beta_start=1e-4, beta_end=0.02):
+    def __init__(self, timesteps=1000, beta_start=None, beta_end=None):
         positive(timesteps=timesteps)
+        if beta_start is None:
+            beta_start = 0.1 / timesteps
+        if beta_end is None:
+            beta_end = min(20 / timesteps, 0.999)
         super().__init__(np.linspace(beta_start, beta_end, timesteps))
 
     def get_config(self):

@@ -79,7 +79,15 @@ class ConsistencyModel(Diffusion):
         Args:
             model: `Diffusion`.
             **kwargs: arguments of this class that shall differ from the model's.
+
+        Raises:
+            ValueError: when the model is no `Diffusion`.
         """
+        if type(model) is not Diffusion:
+            raise ValueError(
+                "A consistency model is tuned from a `Diffusion`. "
+                f"Received: model={type(model).__name__}"
+            )
         config = model.get_config()
         for name in ("times", "sampler", "steps", "grid", "weighting", "name"):
             config.pop(name)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import diffusion, networks, randomness
-from keras_gen.models.base import GenerativeModel, in_batches, specs_of
+from keras_gen.models.base import GenerativeModel, checked_count, in_batches, specs_of
 from keras_gen.models.diffusion_control import Control
 from keras_gen.models.diffusion_likelihood import Likelihoods
 from keras_gen.optimizers import Muon
@@ -299,8 +299,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 the time.
             guidance_interval: (low, high): guidance where low < t <= high alone.
             grid: "uniform", "logsnr", "karras", "jumps" or a function of (path, steps). None:
-                uniform on the rectified flow and for "ddpm", "jumps" for "consistency", else
-                "karras".
+                uniform on the rectified flow and for "ddpm" on a path of discrete steps, "jumps"
+                for "consistency", else "karras".
             progress: function (done, total), called after every step of every group of images.
 
         Whatever is None is as the model was told at its making.
@@ -372,8 +372,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         chosen = {**self.sampling, **{k: v for k, v in options.items() if v is not None}}
         steps, scale = chosen["steps"], chosen["guidance_scale"]
         interval = chosen["guidance_interval"]
-        if not isinstance(steps, (int, np.integer)) or steps < 1:
-            raise ValueError(f"`steps` must be a positive integer. Received: steps={steps!r}")
+        steps = checked_count("steps", steps)
         if not scale >= 0:
             raise ValueError(f"`guidance_scale` must not be negative. Received: {scale!r}")
         if interval is not None and len(interval) != 2:
@@ -387,18 +386,23 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 "Guidance needs a model that was trained without labels too. Received: "
                 f"guidance_scale={scale!r} with label_dropout=0"
             )
-        grid = chosen["grid"]
+        sampler, grid = diffusion.get_sampler(chosen["sampler"]), chosen["grid"]
         if grid is None:
-            straight = isinstance(self.noise_path, diffusion.RectifiedFlow)
-            own = {"ddpm": "uniform", "consistency": "jumps"}.get(chosen["sampler"], "karras")
-            grid = "uniform" if straight else own
+            grid = self._own_grid(sampler)
         return Sampling(
-            diffusion.get_sampler(chosen["sampler"]),
+            sampler,
             diffusion.get_grid(grid),
-            int(steps),
+            steps,
             None if scale == 1 else float(scale),
             (-1.0, np.inf) if interval is None else tuple(map(float, interval)),
         )
+
+    def _own_grid(self, sampler):
+        path = self.noise_path
+        ancestral = isinstance(path, diffusion.DiscretePath) and sampler is diffusion.ddpm
+        if isinstance(path, diffusion.RectifiedFlow) or ancestral:
+            return diffusion.uniform
+        return diffusion.jumps if sampler is diffusion.consistency else diffusion.karras
 
 
 @dataclasses.dataclass(frozen=True)

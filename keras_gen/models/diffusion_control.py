@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
 from keras_gen.data.arrays import check_images
-from keras_gen.models.base import checked_masks
+from keras_gen.models.base import checked_count, checked_masks
 
 
 class Control:
@@ -34,8 +34,7 @@ class Control:
         """
         pictures = self.checked_pictures(pictures)
         masks = checked_masks(masks, pictures)
-        if repeats < 1:
-            raise ValueError(f"`repeats` must be at least 1. Received: repeats={repeats!r}")
+        repeats = checked_count("repeats", repeats)
         rows = [pictures, masks]
         rows += self.picture_rows(len(pictures), labels, seed)
 

@@ -32,8 +32,9 @@ def denoiser(
         multipliers: channels of each level, in units of `width`; each level has half the side of
             the one before.
         blocks: residual blocks at each level on the way down; on the way up there is one more.
-        attention: levels, counted from 0, whose blocks are followed by self-attention. None by
-            default: in minutes on CPUs more is learned without (benchmarks/diffusion_settings.md).
+        attention: levels, counted from 0, whose blocks are followed by self-attention; with any,
+            the block in the middle is too. None of them by default: in minutes on CPUs more is
+            learned without (benchmarks/diffusion_settings.md).
         patch: side of the squares of pixels that are one position of the first level. None: 2 for
             images of 16 to 47 pixels, 4 for larger ones, 1 for smaller ones. Sides that are no
             multiple of what the levels need are padded with zeros and cropped at the end.
@@ -48,7 +49,15 @@ def denoiser(
     Returns:
         Functional model: image float32 [batch, height, width, channels + condition_channels], time
         float32 [batch] (and label int32 [batch]) -> float32 [batch, height, width, channels].
+
+    Raises:
+        ValueError: when a level does not exist, or the channels are no multiple of 8.
     """
+    if any(width * multiplier % 8 for multiplier in multipliers):
+        raise ValueError(
+            "`width` times each of `multipliers` must be a multiple of 8, the groups that are "
+            f"normalized. Received: width={width!r}, multipliers={multipliers!r}"
+        )
     net = _Builder(Initializers(seed), activation, block, dropout)
     patch = patch or inputs.patch_side(image_shape)
     height, columns, channels = image_shape
@@ -58,6 +67,14 @@ def denoiser(
     image = keras.Input((height, columns, channels + condition_channels), name="image")
     taken, net.condition = inputs.condition(width, num_classes, net.initial)
     taken.insert(0, image)
+
+    unknown = set(attention or ()) - set(range(len(multipliers)))
+    if unknown:
+        raise ValueError(
+            f"`attention` must be levels, in [0, {len(multipliers)}). "
+            f"Received: attention={attention!r}"
+        )
+    attention = tuple(attention or ())
 
     x = image
     if any(map(any, margins)):

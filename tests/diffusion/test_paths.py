@@ -78,6 +78,14 @@ def test_cosine_is_the_paper_with_clipped_betas():
     np.testing.assert_allclose(path.alpha(t[-1]) ** 2, 0.001 * (f / f[0])[-2], rtol=1e-11)
 
 
+@pytest.mark.parametrize("steps", [30, 100, 400, 4000])
+def test_a_linear_path_of_any_length_ends_in_noise(steps):
+    path, thousand = diffusion.Linear(steps), diffusion.Linear()
+    assert float(path.alpha(tf.constant(1.0))) < 0.01
+    middle = tf.constant([0.2, 0.5])
+    np.testing.assert_allclose(path.alpha(middle), thousand.alpha(middle), atol=0.1)
+
+
 def test_between_its_steps_a_discrete_path_is_log_linear():
     path = diffusion.Linear(10)
     ends = path.log_alpha_bar(np.array([0.3, 0.4]))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 import keras_gen as kg
 from keras_gen import diffusion as d
@@ -287,6 +288,57 @@ def test_log_prob_of_a_network_that_says_zero(pictures):
     np.testing.assert_allclose(found["log_prob"], nats, rtol=0.05)
     bits = -found["log_prob"] / (64 * np.log(2)) + np.log2(127.5)
     np.testing.assert_allclose(found["bits_per_dimension"], bits, rtol=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class NormalPixels(keras.layers.Layer):
+    """The noise in images of independent normal pixels, or that plus an error."""
+
+    def __init__(self, path, deviation, error=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.noise_path, self.deviation, self.error = d.get_path(path), deviation, error
+        self.settings = {"path": path, "deviation": deviation, "error": error}
+
+    def call(self, x, t):
+        alpha, sigma = (
+            of(t)[:, None, None, None] for of in (self.noise_path.alpha, self.noise_path.sigma)
+        )
+        return sigma * x / (tf.square(alpha * self.deviation) + tf.square(sigma)) + self.error
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+def exact_network(*args):
+    image, time = keras.Input(SHAPE), keras.Input(())
+    return keras.Model([image, time], NormalPixels(*args)(image, time))
+
+
+@pytest.mark.parametrize("path", ["cosine", "linear"])
+def test_log_prob_is_the_density_of_the_dequantized_images(pictures, path):
+    deviation = 0.7
+    settings = {"path": path, "prediction": "noise"}
+    model = kg.models.Diffusion(SHAPE, network=exact_network(path, deviation), **settings)
+    uniform = kg.randomness.row_uniform(
+        np.arange(5), SHAPE, "dequantization", 0, minval=-1 / 255, maxval=1 / 255
+    )
+    x = pictures.astype(np.float64) / 127.5 - 1 + uniform
+    expected = stats.norm.logpdf(x, 0, deviation).sum((1, 2, 3))
+    found = model.log_prob(pictures)["log_prob"]
+    np.testing.assert_allclose(found, expected, atol=0.3)
+
+    # a slightly wrong noise, blown up where there is hardly any data to divide by
+    wrong = kg.models.Diffusion(SHAPE, network=exact_network(path, deviation, 0.02), **settings)
+    np.testing.assert_allclose(wrong.log_prob(pictures)["log_prob"], found, atol=10)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", d.ddpm])
+def test_the_grid_is_that_of_the_path_however_the_sampler_is_named(sampler):
+    def grid(path):
+        model = kg.models.Diffusion(SHAPE, network=zero_network(), path=path)
+        return model._checked_sampling({"sampler": sampler}).grid
+
+    assert grid("linear") is d.uniform and grid("edm") is d.karras
 
 
 def test_the_bound_is_that_of_the_mathematics(pictures):
