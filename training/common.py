@@ -229,9 +229,9 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     return True
 
 
-def diagnosis(source, count=256):
-    """The callbacks of adversarial training alone, which take as long as a step of `count` examples
-    in each epoch."""
+def diagnosis(source, count=64):
+    """The callbacks of adversarial training alone, which take the time and the memory of a step of
+    `count` examples in each epoch."""
     return [kg.callbacks.GANDiagnosis(*source.take(min(count, len(source)), seed=0))]
 
 

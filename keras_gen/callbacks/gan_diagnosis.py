@@ -24,8 +24,8 @@ class GANDiagnosis(keras.callbacks.Callback):
     after `patience` epochs.
 
     Args:
-        pictures: uint8 [n, h, w, c], real ones, some dozens or hundreds, which take as long as a
-            training step of as many; sequences [n, time, h, w, c] of a
+        pictures: uint8 [n, h, w, c], real ones, some dozens or hundreds, which take the time and
+            the memory of a training step of as many; sequences [n, time, h, w, c] of a
             `SequenceGAN`, those of the one kind of a model that translates.
         labels: int array [n], for models with classes; pictures of the other kind, as many, of a
             model that translates.
@@ -34,7 +34,7 @@ class GANDiagnosis(keras.callbacks.Callback):
         seed: int in [-2^31, 2^31), of the generated images.
 
     Example:
-        `model.fit(batches, callbacks=[kg.callbacks.GANDiagnosis(*source.take(256))])`
+        `model.fit(batches, callbacks=[kg.callbacks.GANDiagnosis(*source.take(64))])`
     """
 
     def __init__(self, pictures, labels=None, threshold=0.3, patience=5, seed=0):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_gen import images
-from keras_gen.models.base import GenerativeModel
+from keras_gen.models.base import GenerativeModel, specs_of
 
 
 class AdversarialModel(GenerativeModel):
@@ -163,10 +163,15 @@ class AdversarialModel(GenerativeModel):
 
     def diagnose(self, pictures, others=None):
         """`diagnosis` of examples as in `checked_examples`: a dict of floats."""
-        rows = map(tf.constant, self.checked_examples(pictures, others))
-        # eagerly: seldom called, and a graph takes longer to build than this to run
-        found = self.diagnosis(*(images.from_uint8(x) if x.dtype == tf.uint8 else x for x in rows))
-        return {name: float(value) for name, value in found.items()}
+        rows = self.checked_examples(pictures, others)
+
+        def diagnosis(*rows):
+            floats = (images.from_uint8(x) if x.dtype == tf.uint8 else x for x in rows)
+            return self.diagnosis(*floats)
+
+        # a graph: eagerly it takes twice the memory
+        function = self.compiled_function("diagnose", diagnosis, specs_of(rows))
+        return {name: float(value) for name, value in function(*rows).items()}
 
     def made_and_real(self, pictures, others=None, seed=0):
         """Pictures that the averaged weights make, uint8, and real ones of which they should be."""
