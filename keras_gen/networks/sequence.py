@@ -109,7 +109,8 @@ def generator(
     ways = layers.UpSampling2D(2**levels, dtype="float32", name="ways_of_pixels")(ways)
     for i in reversed(range(1, levels)):
         x = activated(up(x, channels[i], f"up_{i}", initial.he()), f"up_{i}", normalized=True)
-    last = {"kernel": initial.glorot(), "dtype": "float32"}
+    # little is drawn at first, so that what was seen lasts
+    last = {"kernel": initial.he(0.1), "dtype": "float32"}
     x = (up if levels else conv)(x, image_shape[2] + 1, "drawn_and_kept", **last)
     both = layers.Concatenate(dtype="float32", name="drawn_kept_ways")([x, ways])
     drawn, kept, ways = ops.split(crop(both, image_shape), (x.shape[-1] - 1, x.shape[-1]), -1)
