@@ -260,7 +260,7 @@ def report(results, args):
         lines += [f"Extractor {extractors}. Real against real images, same n: {floors}.", ""]
         cells = [
             [
-                VARIANTS[name].text,
+                found.get("model", VARIANTS[name].text),  # of a row that was trained otherwise
                 VARIANTS[name].batch_size or args.batch_size,
                 f"{found['frechet_distance']:.2f}",
                 f"{found['precision']:.3f}",
