@@ -7,7 +7,7 @@ are judged by the features of the project's classifier: Fréchet distance with t
 images beside it, precision, recall, and the shares of the classes that the classifier sees. Models
 are kept in `--work-dir` and what was found in `--results`, so that running the command again
 continues where it stopped, in the middle of a training too (`--piece-seconds` ends it after so
-many). Writes benchmarks/gan_losses.md, of all results there are, and a grid of each model.
+many). Writes benchmarks/gan_losses.md, of all results there are, with a grid of each model.
 
 The schedules of the default end with its training: how many images that is, is guessed from the
 speed of the first steps, and kept. On a machine that has other work, `--clock cpu` counts the
@@ -229,8 +229,8 @@ def run(data, args):
         found |= {"floor": floor, "extractor": extractor.name, "measured": str(date.today())}
         provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
         grid = kg.images.grid(shown, columns=10, scale=2)
-        kg.images.write_png(folder / "grid.png", grid, provenance)
         file.parent.mkdir(parents=True, exist_ok=True)
+        kg.images.write_png(file.with_suffix(".png"), grid, provenance)
         file.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{data}, {name}: {found}", flush=True)
 
@@ -238,7 +238,13 @@ def run(data, args):
 def kept(data, args):
     """The results of a data set that there are, in the order of the variants."""
     files = {name: args.results / data / f"{name}.json" for name in VARIANTS}
-    return [(name, json.loads(file.read_text())) for name, file in files.items() if file.exists()]
+    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    for name in found:
+        picture = files[name].with_suffix(".png")
+        if picture.exists():
+            link = picture.relative_to(args.results.parent)
+            found[name]["grid"] = f"[{name}]({link})"
+    return list(found.items())
 
 
 def report(results, args):
@@ -270,11 +276,12 @@ def report(results, args):
                 f"{found['images']:,}",
                 f"{found['smallest_share']:.1%} to {found['largest_share']:.1%}",
                 found["measured"],
+                found.get("grid", "not kept"),
             ]
             for name, found in rows
         ]
         header = ["model", "batch", "Fréchet distance", "precision", "recall", "images/s"]
-        header += ["seconds", "images seen", "shares of the classes", "measured"]
+        header += ["seconds", "images seen", "shares of the classes", "measured", "grid"]
         lines.append(table(header, cells))
     return "\n".join(lines) + "\n"
 
