@@ -115,6 +115,7 @@ def main():
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", action="store_true", help="only time a step of every variant")
+    parser.add_argument("--variant", help="the only one that `--speed` times")
     args = parser.parse_args()
 
     images = np.load(args.data)["images"]
@@ -123,8 +124,10 @@ def main():
         variants = [dict(zip(names, flags)) for flags in itertools.product((False, True), repeat=3)]
         found = {}
         for variant in variants:
-            seconds = seconds_a_step(images, args.batch_size, **variant)
             label = ", ".join(name for name, on in variant.items() if on) or "eager float32"
+            if args.variant not in (None, label):
+                continue
+            seconds = seconds_a_step(images, args.batch_size, **variant)
             found[label] = args.batch_size / seconds
         print(json.dumps({"parameters": parameters(network(images.shape[1:])), "speeds": found}))
         return

@@ -2,9 +2,11 @@
 
     python benchmarks/diffusion_throughput.py --python <an environment with torch and diffusers>
 
-28×28×1, channels 32-64-96, two blocks a level, attention at 7×7, batch 128, random images; every
-repeat is a process of its own, ours and theirs in turn. Theirs is the best of eager and compiled,
-float32 and bfloat16 autocast, both memory formats. Writes diffusion_throughput.md.
+28×28×1, channels 32-64-96, attention at 7×7, batch 128, random images; every repeat of a precision
+is a process of its own, ours and theirs in turn. Theirs is the best of eager and compiled, float32
+and bfloat16 autocast, both memory formats: all are timed once, and the best in every repeat. Their
+way up has one block a level more than their way down, ours as many: blocks of ours are added until
+it has their parameters. Writes diffusion_throughput.md.
 """
 
 import argparse
@@ -22,17 +24,22 @@ HERE = Path(__file__).resolve().parent
 SHAPE = (28, 28, 1)
 SAME = {"width": 32, "multipliers": (1, 2, 3), "blocks": 2, "attention": (2,), "patch": 1}
 OURS = {
+    "same widths, dense blocks, as many parameters": {**SAME, "block": "dense", "blocks": 3},
     "same widths, dense blocks": {**SAME, "block": "dense"},
     "same widths, separable blocks": {**SAME, "block": "separable"},
     "the default": {},
 }
+PRECISIONS = "float32", "mixed_bfloat16"
 
 
-def ours(batch_size, steps=4):
+def ours(batch_size, precision, steps=4):
     """images/s of every variant of the U-Net, and its parameters."""
+    import keras
     import tensorflow as tf
 
     import keras_gen as kg
+
+    keras.config.set_dtype_policy(precision)
 
     images = tf.random.uniform([batch_size, *SHAPE], -1, 1)
     found = {}
@@ -46,7 +53,7 @@ def ours(batch_size, steps=4):
         for _ in range(steps):
             step(images)
         speed = steps * batch_size / (time.perf_counter() - begin)
-        found[name] = [speed, network.count_params()]
+        found[f"{name}, {precision}"] = [speed, network.count_params()]
     return found
 
 
@@ -55,32 +62,39 @@ def main():
     parser.add_argument("--python", help="of the environment with torch and diffusers")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(ours(args.batch_size)))
+        print(json.dumps(ours(args.batch_size, args.child)))
         return
     if not args.python:
         parser.error("--python is needed")
-    mine, theirs = [], []
+    mine, theirs, best = [], [], None
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/data.npz"
         random = np.random.default_rng(0)
         np.savez(data, images=random.integers(0, 256, (1024, *SHAPE), dtype=np.uint8))
         size = ["--batch-size", str(args.batch_size)]
         for _ in range(args.repeats):
-            mine.append(_answer([sys.executable, __file__, "--child", *size]))
+            found = {}
+            for precision in PRECISIONS:
+                found |= _answer([sys.executable, __file__, "--child", precision, *size])
+            mine.append(found)
             script = str(HERE / "diffusers_baseline.py")
-            theirs.append(_answer([args.python, script, data, "--speed", *size]))
+            only = ["--variant", best] if best else []
+            theirs.append(_answer([args.python, script, data, "--speed", *size, *only]))
+            best = max(theirs[0]["speeds"], key=theirs[0]["speeds"].get)
 
-    speeds = {name: [found["speeds"][name] for found in theirs] for name in theirs[0]["speeds"]}
-    best = max(speeds, key=lambda name: median(speeds[name]))
+    speeds = {
+        name: [found["speeds"][name] for found in theirs if name in found["speeds"]]
+        for name in theirs[0]["speeds"]
+    }
     peer = median(speeds[best])
     rows = [
         [f"diffusers, {name}", f"{theirs[0]['parameters']:,}", *_cells(values, peer)]
         for name, values in speeds.items()
     ]
-    for name in OURS:
+    for name in mine[0]:
         values = [found[name][0] for found in mine]
         rows.append([f"`unet`, {name}", f"{mine[0][name][1]:,}", *_cells(values, peer)])
     header = ["variant", "parameters", "images/s", "ratio to their best", "all repeats"]

@@ -120,13 +120,12 @@ def export_saved_model(model, directory):
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     module = tf.Module()
-    functions = {
-        name: tf.function(function, input_signature=signature, autograph=False)
+    concrete = {  # as attributes of the module they would be traced once more
+        name: tf.function(
+            function, input_signature=signature, autograph=False
+        ).get_concrete_function()
         for name, (function, signature) in model.signatures().items()
     }
-    concrete = {name: function.get_concrete_function() for name, function in functions.items()}
-    for name, function in functions.items():
-        setattr(module, name, function)
     module.served_variables = _variables_of(concrete.values())
 
     beside = directory.parent / f".{directory.name}-{uuid.uuid4().hex}"

@@ -127,20 +127,21 @@ def moving(args, **kwargs):
     return kg.data.moving_digits(load(args), args.digits, canvas, **settings)
 
 
-def moving_test(args, model, count):
-    """`count` test sequences, twice as long as those of training, and their labels or None."""
+def moving_test(args, **kwargs):
+    """As `moving`, of test digits."""
     test = argparse.Namespace(**{**vars(args), "split": args.test_split})
-    sequences, labels = moving(test, seed=1, count=count, num_frames=2 * args.frames).take(count)
-    return sequences, labels if model.num_classes else None
+    return moving(test, **{"seed": 1, **kwargs})
 
 
-def write_continued(args, model, sequences, labels):
-    """Sequences of `moving_test`, each above what the model makes of its first frames.
+def write_continued(args, model):
+    """Test sequences, each above what the model makes of its first frames, twice as long as those
+    of training.
 
     `continued.png` has a row for each, `continued.gif` shows them in motion.
     """
-    true, frames = sequences[: args.rows], sequences.shape[1]
-    labels = None if labels is None else labels[: args.rows]
+    frames = 2 * args.frames
+    true, labels = moving_test(args, count=args.rows, num_frames=frames).take(args.rows)
+    labels = labels if model.num_classes else None
     seen = true[:, : args.first_frames]
     drawn = model.generate(len(true), labels, num_frames=frames, first_frames=seen)
     pairs = np.stack([true, drawn], 1).reshape(-1, *true.shape[1:])

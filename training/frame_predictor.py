@@ -6,9 +6,6 @@ an animation, and their likelihood is written. Running the same command again co
 stopped.
 """
 
-import json
-from pathlib import Path
-
 import common
 import keras
 
@@ -78,19 +75,14 @@ def build(args, source, num_classes, steps):
 def report(args):
     """The likelihood of sequences of test digits, and how some of them go on, twice as long."""
     model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
-    sequences, labels = common.moving_test(args, model, max(args.test_sequences, args.rows))
-    terms = model.log_prob(sequences[:, : args.frames], labels)["frame_log_prob"]
-    found = {
-        "split": args.test_split,
-        "sequences": len(sequences),
-        "likelihood": {"name": args.likelihood, **model.likelihood.get_config()},
-        "nats_per_frame": -float(terms.mean()),
-        "nats_by_frame": [round(-float(nats), 2) for nats in terms.mean(0)],
-    }
-    Path(args.run_dir, "likelihood.json").write_text(json.dumps(found, indent=1))
-    print(json.dumps(found))
-
-    common.write_continued(args, model, sequences, labels)
+    test = common.moving_test(args, count=args.test_sequences)
+    result = kg.metrics.likelihood(model, test, split=args.test_split)
+    result.save(f"{args.run_dir}/likelihood.json")
+    sequences, labels = test.take(len(test), seed=0)
+    terms = model.log_prob(sequences, labels if model.num_classes else None)["frame_log_prob"]
+    by_frame = ", ".join(f"{-nats:.2f}" for nats in terms.mean(0))
+    print(f"{result}\nframe by frame: {by_frame} nats")
+    common.write_continued(args, model)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ def arguments():
     model.add_argument("--blocks", type=int, default=1)
     model.add_argument("--max-given", type=int, help="first frames in training; None: half")
     model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
-    model.add_argument("--r1", type=float, default=10.0, help="weight of the R1 penalty")
-    model.add_argument("--r2", type=float, default=10.0, help="weight of the R2 penalty")
+    model.add_argument("--r1", type=float, default=10.0, help="first weight of the R1 penalty")
+    model.add_argument("--r2", type=float, default=10.0, help="first weight of the R2 penalty")
+    model.add_argument("--last-penalty", type=float, default=0.1, help="in units of the first")
 
-    common.add_training(parser, batch_size=16, learning_rate=4e-4, epochs=10)
+    training = common.add_training(parser, batch_size=16, learning_rate=1e-3, epochs=10)
+    common.add_schedule(training)
+    parser.set_defaults(clip_norm=None)
     common.add_output(parser, "runs/sequence_gan")
     return parser.parse_args()
 
@@ -41,7 +44,8 @@ def diagnosis(source):
 
 
 def build(args, source, num_classes, steps):
-    shape, seed, parts = source.image_shape, 3 * args.seed, kg.networks
+    shape, seed, parts = source.image_shape, 4 * args.seed, kg.networks
+    latent_dim, images = args.content_dim + args.noise_dim, steps * args.batch_size
     shared = {"num_classes": num_classes, "width": args.width, "blocks": args.blocks}
     model = kg.models.SequenceGAN(
         shape,
@@ -49,18 +53,19 @@ def build(args, source, num_classes, steps):
         args.frames,
         args.max_given,
         parts.sequence.generator(shape, args.content_dim, args.noise_dim, seed=seed, **shared),
-        parts.resnet.discriminator(shape, seed=seed + 1, **shared),
-        parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 2, **shared),
+        parts.resnet.generator(shape, latent_dim, seed=seed + 1, **shared),
+        parts.resnet.discriminator(shape, seed=seed + 2, **shared),
+        parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 3, **shared),
         loss=args.loss,
         penalties=[
-            penalty(weight)
+            penalty(kg.schedules.CosineSchedule(weight, weight * args.last_penalty, images))
             for penalty, weight in ((kg.losses.R1, args.r1), (kg.losses.R2, args.r2))
             if weight
         ],
         seed=args.seed,
         ema=args.ema,
     )
-    optimizers = [kg.optimizers.Adam(args.learning_rate, 0.0, 0.99) for _ in range(2)]
+    optimizers = [common.scheduled(args, steps, beta_1=0.0, beta_2=0.99) for _ in range(2)]
     model.compile(*optimizers, **common.compile_settings(args))
     return model
 
@@ -69,8 +74,10 @@ def report(args):
     """How much frames change, drawn from nothing or continued, up to the trained length and from
     there on to twice as much; and pictures of both."""
     model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
-    real, labels = common.moving_test(args, model, max(args.test_sequences, args.rows))
-    settings = {"n": len(real), "labels": labels, "num_frames": 2 * args.frames}
+    count, frames = args.test_sequences, 2 * args.frames
+    real, labels = common.moving_test(args, count=count, num_frames=frames).take(count)
+    labels = labels if model.num_classes else None
+    settings = {"n": len(real), "labels": labels, "num_frames": frames}
     made = {
         "drawn": model.generate(**settings),
         "continued": model.generate(**settings, first_frames=real[:, : args.first_frames]),
@@ -81,7 +88,7 @@ def report(args):
             found[f"{name}_{part}"] = continuity(real[:, times], fake[:, times])
     Path(args.run_dir, "continuity.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
-    common.write_continued(args, model, real, labels)
+    common.write_continued(args, model)
 
 
 def continuity(real, fake):

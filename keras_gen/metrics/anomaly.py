@@ -67,11 +67,14 @@ def png_bits(pictures):
     """The length of each picture as a PNG file, in bits: how complex it is whatever the model.
 
     Args:
-        pictures: uint8 `[n, h, w, c]`, c being 1 or 3.
+        pictures: uint8 `[n, h, w, c]`, c being 1 or 3; or sequences `[n, time, h, w, c]`, of which
+            the frames lie side by side.
 
     Returns:
         float64 `[n]`.
     """
+    if pictures.ndim == 5:
+        pictures = np.concatenate(list(np.moveaxis(pictures, 1, 0)), axis=2)
 
     def length(picture):
         file = io.BytesIO()

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import diffusion, optimizers, randomness
+from keras_gen.models.base import checked_count
 from keras_gen.models.diffusion import Diffusion
 
 HUBER = 5.4e-4  # Song and Dhariwal 2023, section 3.3, for the mean over the pixels
@@ -67,10 +68,13 @@ class ConsistencyModel(Diffusion):
             steps=steps,
             **kwargs,
         )
-        for name, value in (("stage_steps", stage_steps), ("stages", stages)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
-        self.stage_steps, self.stages = int(stage_steps), int(stages)
+        if not isinstance(self.weighting, diffusion.UniformWeighting):
+            raise ValueError(
+                "A consistency model weights its loss itself; `weighting` is not for it. Received: "
+                f"weighting={self.weighting!r}"
+            )
+        self.stage_steps = checked_count("stage_steps", stage_steps)
+        self.stages = checked_count("stages", stages)
 
     @classmethod
     def tuned_from(cls, model, **kwargs):

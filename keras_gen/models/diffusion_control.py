@@ -142,6 +142,11 @@ class Control:
                 "`first` and `second` must be as many, and `count` at least 2. Received: "
                 f"{len(first)} and {len(second)} images, count={count!r}"
             )
+        if "sampler" in how:
+            raise ValueError(
+                "`interpolate` solves the ODE by Heun's method alone. Received: "
+                f"sampler={how['sampler']!r}"
+            )
         how = {"grid": "logsnr", **how, "sampler": "heun"}
         labels = self.picture_rows(len(first), labels, 0)[1:]
 

@@ -15,11 +15,12 @@ class SequenceGAN(RollOut, AdversarialModel):
     """A recurrent generator of frames against two discriminators, one of frames, one of motion.
 
     As in MoCoGAN (Tulyakov et al. 2018) a sequence has one latent of its content, and each frame
-    fresh noise. The generator makes a frame of these, of a memory and of the frame before, which
-    may as well be a real one: so the same network begins sequences and continues given ones. In
-    training half of the sequences are drawn from nothing, the others begin with the first frames
-    of a real sequence, 1 to `max_given` of them. One discriminator is shown a frame that was made,
-    at a random time; the other sees the whole sequence.
+    fresh noise. One network makes the first frame of these; another makes each further frame of
+    them, of a memory and of the frame before, which may as well be a real one: so given sequences
+    are continued as drawn ones are. In training half of the sequences are drawn from nothing, the
+    others begin with the first frames of a real sequence, 1 to `max_given` of them. One
+    discriminator is shown a frame that was made, at a random time; the other sees the whole
+    sequence.
 
     Example:
 
@@ -43,9 +44,10 @@ class SequenceGAN(RollOut, AdversarialModel):
             none, all sequences are drawn. None: half of `num_frames`.
         generator: Functional model of one step: [frame before [batch, h, w, c], memory [batch,
             ...], content [batch, d], noise [batch, e]] (and label int32 [batch] with classes) ->
-            [frame in [-1, 1], memory], all float32. The frame before the first is 0 everywhere,
-            which no true frame is, and so is the first memory. None:
+            [frame in [-1, 1], memory], all float32. The first memory is 0 everywhere. None:
             `networks.sequence.generator`.
+        first_generator: Functional model: content and noise float32 [batch, d + e] (and label) ->
+            first frames float32 [batch, h, w, c] in [-1, 1]. None: `networks.resnet.generator`.
         discriminator: Functional model: frames float32 [batch, h, w, c] (and label) -> logits
             float32 [batch, 1]. None: `networks.resnet.discriminator`.
         motion_discriminator: Functional model: sequences float32 [batch, num_frames, h, w, c] (and
@@ -68,6 +70,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         num_frames=20,
         max_given=None,
         generator=None,
+        first_generator=None,
         discriminator=None,
         motion_discriminator=None,
         loss="relativistic",
@@ -93,25 +96,35 @@ class SequenceGAN(RollOut, AdversarialModel):
 
         shared = {"num_classes": self.num_classes}
         if generator is None:
-            generator = networks.sequence.generator(self.image_shape, seed=3 * self.seed, **shared)
-        if discriminator is None:
-            discriminator = networks.resnet.discriminator(
-                self.image_shape, seed=3 * self.seed + 1, **shared
-            )
-        if motion_discriminator is None:
-            motion_discriminator = networks.sequence.motion_discriminator(
-                self.image_shape, self.num_frames, seed=3 * self.seed + 2, **shared
-            )
+            generator = networks.sequence.generator(self.image_shape, seed=4 * self.seed, **shared)
         self._check_generator(generator)
-        self._check_judge("discriminator", discriminator, self.image_shape)
-        self._check_judge("motion_discriminator", motion_discriminator, self.example_shape)
-        self.generator = generator
-        self.discriminator = discriminator
-        self.motion_discriminator = motion_discriminator
-        self.averaged_generator = self.averages.follow(generator)
         _, memory, content, noise = generator.inputs[:4]
         self.memory_shape = tuple(memory.shape[1:])
         self.content_dim, self.noise_dim = content.shape[-1], noise.shape[-1]
+        if first_generator is None:
+            first_generator = networks.resnet.generator(
+                self.image_shape,
+                self.content_dim + self.noise_dim,
+                seed=4 * self.seed + 1,
+                **shared,
+            )
+        if discriminator is None:
+            discriminator = networks.resnet.discriminator(
+                self.image_shape, seed=4 * self.seed + 2, **shared
+            )
+        if motion_discriminator is None:
+            motion_discriminator = networks.sequence.motion_discriminator(
+                self.image_shape, self.num_frames, seed=4 * self.seed + 3, **shared
+            )
+        latent = (self.content_dim + self.noise_dim,)
+        self._check("first_generator", first_generator, latent, self.image_shape)
+        self._check("discriminator", discriminator, self.image_shape, (1,))
+        self._check("motion_discriminator", motion_discriminator, self.example_shape, (1,))
+        self.first_generator, self.generator = first_generator, generator
+        self.discriminator = discriminator
+        self.motion_discriminator = motion_discriminator
+        self.averaged_first_generator = self.averages.follow(first_generator)
+        self.averaged_generator = self.averages.follow(generator)
         self.built = True
 
     def _check_generator(self, network):
@@ -129,8 +142,8 @@ class SequenceGAN(RollOut, AdversarialModel):
                 f"alike. Received: a network from {taken} to {made}"
             )
 
-    def _check_judge(self, name, network, judged):
-        expected = [judged, *([()] if self.num_classes else [])], [(1,)]
+    def _check(self, name, network, taken, made):
+        expected = [taken, *([()] if self.num_classes else [])], [made]
         received = tuple([tuple(x.shape[1:]) for x in side] for side in _sides(network))
         if received != expected:
             raise ValueError(
@@ -149,6 +162,7 @@ class SequenceGAN(RollOut, AdversarialModel):
             "num_frames": self.num_frames,
             "max_given": self.max_given,
             "generator": keras.saving.serialize_keras_object(self.generator),
+            "first_generator": keras.saving.serialize_keras_object(self.first_generator),
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
             "motion_discriminator": keras.saving.serialize_keras_object(self.motion_discriminator),
             "loss": keras.saving.serialize_keras_object(self.loss_function),
@@ -157,7 +171,7 @@ class SequenceGAN(RollOut, AdversarialModel):
 
     @property
     def generators(self):
-        return [self.generator]
+        return [self.first_generator, self.generator]
 
     @property
     def discriminators(self):
@@ -198,14 +212,16 @@ class SequenceGAN(RollOut, AdversarialModel):
         noise = randomness.normal(
             [batch, self.num_frames, self.noise_dim], randomness.key(key, "noise")
         )
-        frame, memory = tf.zeros_like(real[:, 0]), tf.zeros([batch, *self.memory_shape])
-        frames = []
+        latent = tf.concat([content, noise[:, 0]], 1)
+        with randomness.scope(randomness.key(key, "first_generator")):
+            made = inputs.call(self.first_generator, latent, labels, training)
+        memory, frames = tf.zeros([batch, *self.memory_shape]), []
         for t in range(self.num_frames):
-            taken = [frame, memory, content, noise[:, t]]
-            with randomness.scope(randomness.key(key, "generator", t)):
-                made, memory = _advance(self.generator, taken, labels, training)
-            frame = tf.where((t < given)[:, None, None, None], real[:, t], made)
-            frames.append(frame)
+            if t:
+                taken = [frames[-1], memory, content, noise[:, t]]
+                with randomness.scope(randomness.key(key, "generator", t)):
+                    made, memory = _advance(self.generator, taken, labels, training)
+            frames.append(tf.where((t < given)[:, None, None, None], real[:, t], made))
         return tf.stack(frames, 1)
 
     def seen(self, sequences, times):
@@ -309,7 +325,15 @@ class SequenceGAN(RollOut, AdversarialModel):
 
         def advance(t, frame, memory):
             noise = randomness.row_normal(seed, [self.noise_dim], "noise", t)
-            return _advance(self.averaged_generator, [frame, memory, content, noise], label)
+
+            def first():
+                latent = tf.concat([content, noise], 1)
+                return inputs.call(self.averaged_first_generator, latent, label), memory
+
+            def later():
+                return _advance(self.averaged_generator, [frame, memory, content, noise], label)
+
+            return tf.cond(tf.equal(t, 0), first, later)
 
         def begin(first_frames):
             def read(t, frame, memory):
@@ -331,7 +355,7 @@ class SequenceGAN(RollOut, AdversarialModel):
 
 def _advance(generator, taken, label=None, training=False):
     """(frame, memory) after one step of [frame, memory, content, noise]."""
-    return generator(taken if label is None else [*taken, label], training=training)
+    return tuple(generator(taken if label is None else [*taken, label], training=training))
 
 
 def _sides(network):

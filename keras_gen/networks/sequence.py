@@ -44,10 +44,9 @@ def generator(
         seed: int, of the initial weights.
 
     Returns:
-        Functional model: [frame before float32 [batch, height, width, channels] in [-1, 1] (0
-        before the first), memory float32 [batch, rows, columns, width] (0 at first), content
-        float32 [batch, content_dim], noise float32 [batch, noise_dim] (and label int32 [batch])] ->
-        [frame, memory], alike.
+        Functional model: [frame before float32 [batch, height, width, channels] in [-1, 1], memory
+        float32 [batch, rows, columns, width] (0 at first), content float32 [batch, content_dim],
+        noise float32 [batch, noise_dim] (and label int32 [batch])] -> [frame, memory], alike.
     """
     initial = Initializers(seed)
     levels = max(halvings(image_shape) - 1, 0)

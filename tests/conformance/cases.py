@@ -281,6 +281,7 @@ def sequence_gan(image_shape, num_classes, **kwargs):
         3,
         1,
         generator=networks.sequence.generator(image_shape, 8, 4, **own),
+        first_generator=networks.resnet.generator(image_shape, 12, seed=3, **own),
         discriminator=networks.resnet.discriminator(image_shape, seed=1, **own),
         motion_discriminator=networks.sequence.motion_discriminator(image_shape, 3, seed=2, **own),
         ema=0.9,

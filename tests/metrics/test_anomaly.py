@@ -75,6 +75,8 @@ def test_complex_images_take_more_bits():
     smooth, rough = png_bits(pictures)
     assert smooth < 0.3 * rough and rough > 16 * 16 * 8
     assert png_bits(np.repeat(pictures, 3, -1))[1] > rough
+    sequences = np.stack([pictures, pictures], 1)  # the frames side by side
+    assert png_bits(sequences)[1] == png_bits(np.concatenate([pictures, pictures], 2))[1]
 
 
 def test_each_score_stands_with_its_sources_and_interval():

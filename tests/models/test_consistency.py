@@ -108,4 +108,6 @@ def test_what_needs_the_mean_of_the_data_is_refused():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="stages=0"):
         kg.models.ConsistencyModel(SHAPE, network=zero_network(), stages=0)
+    with pytest.raises(ValueError, match="weights its loss itself"):
+        kg.models.ConsistencyModel(SHAPE, network=zero_network(), weighting="min_snr")
     assert keras.saving.get_registered_object("keras_gen>ConsistencyModel")

@@ -425,6 +425,11 @@ def test_pictures_without_labels_have_no_label(pictures):
             call(pictures)
 
 
+def test_the_sampler_of_interpolation_is_not_chosen(plain, pictures):
+    with pytest.raises(ValueError, match="Received: sampler='euler'"):
+        plain.interpolate(pictures, pictures, 3, sampler="euler")
+
+
 def test_unknown_settings_are_named(plain, pictures):
     with pytest.raises(TypeError, match=r"Received: \['stepz'\]"):
         plain.image_to_image(pictures, stepz=3)

@@ -29,33 +29,41 @@ def sequences():
     return moving_digits().take(6, seed=0)
 
 
+constant = keras.initializers.Constant
+
+
 def adding(frames=5, max_given=2, shape=(1, 1, 1), **kwargs):
-    """A generator whose memory counts: memory + 1, and whose frames are the frame before / 2 plus
-    0.01 times the new memory; content and noise of 2 numbers each are left out."""
+    """Of generators without noise: the first frame is 0.3, and each other the frame before / 2 plus
+    0.01 times the new memory, which counts; content and noise have 2 numbers each."""
     before, memory = keras.Input(shape), keras.Input((1,))
     content, noise = keras.Input((2,)), keras.Input((2,))
     counted = memory + 1.0
     frame = 0.5 * before + 0.01 * counted[:, :, None, None]
     generator = keras.Model([before, memory, content, noise], [frame, counted])
+    latent = keras.Input((4,))
+    number = keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer=constant(0.3))
+    first = keras.Model(latent, keras.layers.Reshape(shape)(number(latent)))
     judged = [keras.Input(shape), keras.Input((frames, *shape))]
     judges = [keras.Model(x, keras.layers.Dense(1)(keras.layers.Flatten()(x))) for x in judged]
-    return kg.models.SequenceGAN(shape, None, frames, max_given, generator, *judges, **kwargs)
+    return kg.models.SequenceGAN(
+        shape, None, frames, max_given, generator, first, *judges, **kwargs
+    )
 
 
 # Training sequences
 
 
 def test_sequences_begin_with_the_frames_given_and_go_on_from_them():
-    """Of x_0 = 0.8 given, the next is 0.4 + 0.02; nothing given, the first is 0.01."""
+    """Of x_0 = 0.8 given, the next is 0.4 + 0.01; nothing given, the first is 0.3."""
     model = adding()
     real = tf.fill([3, 5, 1, 1, 1], 0.8)
     given = tf.constant([0, 1, 2])
     made = model.fakes(real, given, None, randomness.key(0))[:, :, 0, 0, 0].numpy()
     for row, count in zip(made, given.numpy()):
-        expected, before = [], 0.0
+        expected = []
         for t in range(5):
-            before = 0.8 if t < count else 0.5 * before + 0.01 * (t + 1)
-            expected.append(before)
+            made = 0.5 * expected[-1] + 0.01 * t if t else 0.3
+            expected.append(0.8 if t < count else made)
         np.testing.assert_allclose(row, expected, rtol=1e-5)
 
 
@@ -93,7 +101,7 @@ def test_losses_are_their_formulas():
     found = model.evaluate(batch, verbose=0, return_dict=True)
     fake = np.zeros(5)
     for t in range(5):
-        fake[t] = 0.5 * (fake[t - 1] if t else 0) + 0.01 * (t + 1)
+        fake[t] = 0.5 * fake[t - 1] + 0.01 * t if t else 0.3
     times = model._times(2, model.step_key(training=False))[1].numpy()
     seen = {
         "frame": (real.numpy()[[0, 1], times, :, 0], fake[times][:, None]),
@@ -190,12 +198,13 @@ def test_the_signature_predict_goes_on_from_given_frames(trained, sequences):
         ({"loss": "cross"}, "`loss` must be one of"),
         ({"generator": "discriminator"}, "The generator must take"),
         ({"num_classes": None}, "The generator must take"),
+        ({"first_generator": "discriminator"}, "The first_generator must be a network from"),
         ({"discriminator": "motion_discriminator"}, "The discriminator must be a network from"),
         ({"num_frames": 4}, "The motion_discriminator must be a network from"),
     ],
 )
 def test_bad_models(trained, arguments, message):
-    names = ("generator", "discriminator", "motion_discriminator")
+    names = ("generator", "first_generator", "discriminator", "motion_discriminator")
     known = {name: getattr(trained, name) for name in names}
     given = {"num_classes": 10, "num_frames": 3, **known, **arguments}
     given |= {name: known.get(given[name], given[name]) for name in names if given[name] in names}
