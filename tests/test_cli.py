@@ -38,7 +38,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory):
-    """The classifier of the digits is trained once and briefly, and not left in the user's cache."""
+    """The classifier of the digits is trained once, briefly, and not left in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kg.metrics.extractors, "MIN_IMAGES_SEEN", 1)
         patch.setenv("KERAS_GEN_CACHE", str(tmp_path_factory.mktemp("cache")))
