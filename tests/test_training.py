@@ -139,13 +139,20 @@ def test_sequence_gan_draws_and_continues_test_digits(tmp_path, run):
     model = ["--width", "4", "--content-dim", "4", "--noise-dim", "2", "--max-given", "1"]
     data = ["--canvas", "12", "16", "--frames", "3", "--sequences", "32", "--test-sequences", "8"]
     steps = [*FEW_STEPS, "--batch-size", "8", "--rows", "3", "--first-frames", "2"]
-    run("sequence_gan.py", *model, *data, *steps, "--run-dir", tmp_path)
+    first = ["--first-images", "16", "--first-batch-size", "8"]
+    run("sequence_gan.py", *model, *data, *steps, *first, "--run-dir", tmp_path)
     report = json.loads((tmp_path / "continuity.json").read_text())
     assert report["n"] == 8
     parts = ["drawn_trained", "drawn_beyond", "continued_trained", "continued_beyond"]
     assert all(report[part]["frame_distance_ratio"] > 0 for part in ["floor", *parts])
     said = kg.images.read_provenance(tmp_path / "continued.png")["Model"]
     assert said.startswith("sequence_gan")
+    frames, whole = (
+        keras.saving.load_model(tmp_path / part / "model.keras") for part in ("first", "")
+    )
+    learned = frames.averaged_generator.get_weights()
+    for a, b in zip(learned, whole.averaged_first_generator.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     with Image.open(tmp_path / "continued.gif") as animation:
         assert animation.n_frames == 6
     assert (tmp_path / "samples" / "epoch_0001.gif").exists()

@@ -1,16 +1,19 @@
 """Trains a GAN of moving digits: `python training/sequence_gan.py --data mnist --image-size 16`.
 
 The digits of `--data` move over a canvas of `--canvas` pixels; `--image-size` makes the digits
-themselves smaller. At the end test digits are continued from their first frames, as strips and as
-an animation, and it is written how much sequences change from frame to frame, beside test
-sequences. Running the same command again continues where it stopped.
+themselves smaller. First a GAN learns single frames (`--first-images`), whose generator then draws
+the first frame of each sequence, and learns no more. At the end test digits are continued from
+their first frames, as strips and as an animation, and it is written how much sequences change from
+frame to frame, beside test sequences. Running the same command again continues where it stopped.
 """
 
+import argparse
 import json
 from pathlib import Path
 
 import common
 import keras
+import numpy as np
 
 import keras_gen as kg
 
@@ -33,6 +36,10 @@ def arguments():
     model.add_argument("--last-penalty", type=float, default=0.1, help="in units of the first")
 
     training = common.add_training(parser, batch_size=16, learning_rate=1e-3, epochs=10)
+    training.add_argument(
+        "--first-images", type=int, default=100_000, help="to learn single frames from; 0: none"
+    )
+    training.add_argument("--first-batch-size", type=int, default=32)
     common.add_schedule(training)
     parser.set_defaults(clip_norm=None)
     common.add_output(parser, "runs/sequence_gan")
@@ -43,9 +50,44 @@ def diagnosis(source):
     return common.diagnosis(source, 32)
 
 
+def single_frames(args):
+    """All frames of the sequences as images."""
+    source = common.moving(args)
+    sequences, labels = source.take(len(source), seed=0)
+    frames = sequences.reshape(-1, *source.image_shape)
+    return kg.data.load((frames, np.repeat(labels, args.frames)) if source.num_classes else frames)
+
+
+def build_first(args, source, num_classes, steps):
+    """The GAN of single frames."""
+    shape, seed, resnet = source.image_shape, 4 * args.seed, kg.networks.resnet
+    shared = {"num_classes": num_classes, "width": args.width, "blocks": args.blocks}
+    latent_dim = args.content_dim + args.noise_dim
+    model = kg.models.GAN(
+        shape,
+        num_classes,
+        generator=resnet.generator(shape, latent_dim, seed=seed + 1, **shared),
+        discriminator=resnet.discriminator(shape, seed=seed + 2, **shared),
+        burn_in=steps * args.batch_size,
+        seed=args.seed,
+    )
+    model.compile(**common.compile_settings(args))
+    return model
+
+
+def first_generator(args):
+    """The generator of the GAN of single frames, which learns no more; None: without such a GAN."""
+    if not args.first_images:
+        return None
+    model = keras.saving.load_model(f"{args.run_dir}/first/model.keras", compile=False)
+    model.generator.set_weights(model.averaged_generator.get_weights())
+    model.generator.trainable = False
+    return model.generator
+
+
 def build(args, source, num_classes, steps):
     shape, seed, parts = source.image_shape, 4 * args.seed, kg.networks
-    latent_dim, images = args.content_dim + args.noise_dim, steps * args.batch_size
+    images = steps * args.batch_size
     shared = {"num_classes": num_classes, "width": args.width, "blocks": args.blocks}
     model = kg.models.SequenceGAN(
         shape,
@@ -53,7 +95,7 @@ def build(args, source, num_classes, steps):
         args.frames,
         args.max_given,
         parts.sequence.generator(shape, args.content_dim, args.noise_dim, seed=seed, **shared),
-        parts.resnet.generator(shape, latent_dim, seed=seed + 1, **shared),
+        first_generator(args),
         parts.resnet.discriminator(shape, seed=seed + 2, **shared),
         parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 3, **shared),
         loss=args.loss,
@@ -102,5 +144,14 @@ def _halves(sequences):
 
 if __name__ == "__main__":
     args = arguments()
+    if args.first_images:
+        changes = {
+            "run_dir": f"{args.run_dir}/first",
+            "export_dir": None,
+            "images": args.first_images,
+            "batch_size": args.first_batch_size,
+        }
+        first = argparse.Namespace(**{**vars(args), **changes})
+        common.train(first, build_first, diagnosis, load=single_frames)
     if common.train(args, build, diagnosis, load=common.moving):
         report(args)
