@@ -29,6 +29,9 @@ def arguments():
     model.add_argument("--noise-dim", type=int, default=16, help="latent of each frame")
     model.add_argument("--width", type=int, default=48, help="channels of all networks")
     model.add_argument("--blocks", type=int, default=1)
+    model.add_argument(
+        "--drawing", type=float, default=0.0, help="share of what is drawn and does not move"
+    )
     model.add_argument("--max-given", type=int, help="first frames in training; None: half")
     model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
     model.add_argument("--r1", type=float, default=10.0, help="first weight of the R1 penalty")
@@ -94,7 +97,9 @@ def build(args, source, num_classes, steps):
         num_classes,
         args.frames,
         args.max_given,
-        parts.sequence.generator(shape, args.content_dim, args.noise_dim, seed=seed, **shared),
+        parts.sequence.generator(
+            shape, args.content_dim, args.noise_dim, drawing=args.drawing, seed=seed, **shared
+        ),
         first_generator(args),
         parts.resnet.discriminator(shape, seed=seed + 2, **shared),
         parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 3, **shared),

@@ -47,7 +47,9 @@ class SequenceGAN(RollOut, AdversarialModel):
             [frame in [-1, 1], memory], all float32. The first memory is 0 everywhere. None:
             `networks.sequence.generator`.
         first_generator: Functional model: content and noise float32 [batch, d + e] (and label) ->
-            first frames float32 [batch, h, w, c] in [-1, 1]. None: `networks.resnet.generator`.
+            first frames float32 [batch, h, w, c] in [-1, 1]. None: `networks.resnet.generator`. It
+            learns from few frames of each batch; on two cores one that a `GAN` has trained on
+            single frames, with `trainable` False, is digits from the start.
         discriminator: Functional model: frames float32 [batch, h, w, c] (and label) -> logits
             float32 [batch, 1]. None: `networks.resnet.discriminator`.
         motion_discriminator: Functional model: sequences float32 [batch, num_frames, h, w, c] (and

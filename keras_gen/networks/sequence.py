@@ -18,6 +18,7 @@ def generator(
     width=64,
     blocks=1,
     reach=4,
+    drawing=0.1,
     label_dim=16,
     num_classes=None,
     seed=0,
@@ -27,9 +28,10 @@ def generator(
     The frame before is halved until its shorter side is below 16 pixels. What is seen there, and a
     map made of the content, the noise and the label, go into a convolutional GRU (Ballas et al.
     2016), whose memory is such a small map too. Of the new memory come a drawn frame, by transposed
-    convolutions, and how the pixels of the frame before are to move, and how much each of them is
-    to count; so what was seen can last (Finn et al. 2016). The hyperbolic tangent of the sum is the
-    next frame. What the transposed convolutions see is normalized over each frame: without that
+    convolutions, how the pixels of the frame before are to move, all alike and each place a little
+    differently, and how much each of them is to count; so what was seen can last (Finn et al.
+    2016). The hyperbolic tangent of the sum is the next frame. What the transposed convolutions see
+    is normalized over each frame: without that
     frames soon saturate. Sides that are no multiple of the power of two are cropped.
 
     Args:
@@ -39,6 +41,9 @@ def generator(
         width: channels of the memory; each doubling of the sides halves them.
         blocks: int, residual blocks between the memory and the frame.
         reach: int, pixels by which those of the frame before can move, at most the shorter side.
+        drawing: float, by which what is drawn, and the logits of what is kept, are multiplied:
+            little is drawn at first, and it is learned slowly, so that what was seen lasts. 0:
+            frames only move.
         label_dim: length of the label's embedding, appended to the latents.
         num_classes: where given, the network takes the label as its last input.
         seed: int, of the initial weights.
@@ -104,17 +109,23 @@ def generator(
         x = layers.Add(name=f"block_{i}")([x, h])
     x = activated(x, "features", normalized=True)
     reach = min(reach, *image_shape[:2])
-    ways = conv(x, 2 * (2 * reach + 1), "ways", initial.glorot(), dtype="float32")
-    ways = layers.UpSampling2D(2**levels, dtype="float32", name="ways_of_pixels")(ways)
+    numbers = 2 * (2 * reach + 1)
+    ways = 0.1 * conv(x, numbers, "ways", initial.he(), dtype="float32")
+    ways = layers.UpSampling2D(2**levels, dtype="float32", name="ways_of_squares")(ways)
+    smooth = {"strides": 1, "padding": "same", "dtype": "float32", "name": "ways_of_pixels"}
+    ways = layers.AveragePooling2D(2**levels, **smooth)(ways)
+    common = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="all_places")(x)
+    kernel = {"kernel_initializer": initial.glorot(), "dtype": "float32"}
+    common = layers.Dense(numbers, name="way_of_all", **kernel)(common)
+    ways = layers.Add(dtype="float32", name="all_and_own_ways")([ways, common])
     for i in reversed(range(1, levels)):
         x = activated(up(x, channels[i], f"up_{i}", initial.he()), f"up_{i}", normalized=True)
-    # little is drawn at first, so that what was seen lasts
-    last = {"kernel": initial.he(0.1), "dtype": "float32"}
+    last = {"kernel": initial.he(), "dtype": "float32"}
     x = (up if levels else conv)(x, image_shape[2] + 1, "drawn_and_kept", **last)
     both = layers.Concatenate(dtype="float32", name="drawn_kept_ways")([x, ways])
     drawn, kept, ways = ops.split(crop(both, image_shape), (x.shape[-1] - 1, x.shape[-1]), -1)
     moved = Moved(reach, dtype="float32", name="moved")(before, ways)
-    frame = ops.tanh(drawn + 4.0 * ops.sigmoid(kept) * moved)
+    frame = ops.tanh(drawing * drawn + 4.0 * ops.sigmoid(drawing * kept) * moved)
     return keras.Model(taken, [frame, remembered], name="sequence_generator")
 
 

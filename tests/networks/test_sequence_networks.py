@@ -59,7 +59,7 @@ def test_the_memory_is_a_mean_of_the_old_one_and_the_new():
 
 def test_without_a_drawing_the_frame_before_stays():
     network = sequence.generator((34, 32, 1), 5, 3, width=8)
-    for name in ("drawn_and_kept", "ways"):
+    for name in ("drawn_and_kept", "ways", "way_of_all"):
         network.get_layer(name).kernel.assign(tf.zeros_like(network.get_layer(name).kernel))
     taken = step_inputs(network)
     ramp = np.linspace(-1, 1, 32, dtype=np.float32)
@@ -69,6 +69,15 @@ def test_without_a_drawing_the_frame_before_stays():
     np.testing.assert_allclose(frame[:, :, 5:-5, 0], np.tanh(kept * still)[:, :, 5:-5], atol=1e-4)
     start = network([tf.zeros_like(frame), *taken[1:]])[0]
     assert not np.any(start)  # 0 is no frame: nothing to keep
+
+
+@pytest.mark.parametrize("drawing", [0.0, 0.1])
+def test_frames_only_move_where_nothing_is_to_be_drawn(drawing):
+    """A frame of one brightness stays it, however it moves."""
+    network = sequence.generator((8, 8, 1), 5, 3, width=8, drawing=drawing)
+    _, *taken = step_inputs(network)
+    frame = network([tf.fill([2, 8, 8, 1], 0.5), *taken])[0]
+    assert np.allclose(frame, np.tanh(1.0), atol=1e-6) == (drawing == 0)
 
 
 def test_the_judge_of_motion_sees_the_order_of_the_frames():
