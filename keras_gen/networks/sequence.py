@@ -31,8 +31,8 @@ def generator(
     convolutions, how the pixels of the frame before are to move, all alike and each place a little
     differently, and how much each of them is to count; so what was seen can last (Finn et al.
     2016). The hyperbolic tangent of the sum is the next frame. What the transposed convolutions see
-    is normalized over each frame: without that
-    frames soon saturate. Sides that are no multiple of the power of two are cropped.
+    is normalized over each frame: without that frames soon saturate. Sides that are no multiple of
+    the power of two are cropped.
 
     Args:
         image_shape: (height, width, channels) of a frame.
