@@ -40,11 +40,11 @@ class Budget(keras.callbacks.Callback):
 
 
 def autoencoder(shape, args):
-    return kg.models.Autoencoder(shape)
+    return kg.models.Autoencoder(shape, seed=args.seed)
 
 
 def vae(shape, args):
-    return kg.models.VAE(shape, likelihood="discretized_logistic")
+    return kg.models.VAE(shape, likelihood="discretized_logistic", seed=args.seed)
 
 
 def pixelcnn(shape, args):
@@ -54,8 +54,9 @@ def pixelcnn(shape, args):
         width=args.width,
         blocks=args.blocks,
         dilations=(1, 2),
+        seed=args.seed,
     )
-    return kg.models.PixelCNN(shape, network=network, likelihood="logistic_mixture")
+    return kg.models.PixelCNN(shape, network=network, likelihood="logistic_mixture", seed=args.seed)
 
 
 # each with the settings of its likelihood
@@ -104,7 +105,6 @@ def tasks(args):
 
 def trained(make, train, args):
     """A model after the budget, and how many images it saw."""
-    keras.utils.set_random_seed(args.seed)
     model = make(train.image_shape, args)
     model.compile(kg.optimizers.Adam(1e-3, global_clipnorm=1.0))
     budget = Budget(args.seconds, args.batch_size)

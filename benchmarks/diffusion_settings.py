@@ -18,6 +18,8 @@ from pathlib import Path
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+import keras
+import magnitude_preserving
 from diffusion_quality import train
 from timing import table
 
@@ -30,9 +32,10 @@ def adam(rate):
     return lambda: kg.optimizers.Adam(rate, global_clipnorm=1.0)
 
 
-def variant(batch_size, optimizer=None, model=None, **network):
+def variant(batch_size, optimizer=None, model=None, make=kg.networks.unet.denoiser, **network):
     """A variant; `optimizer` is a function that makes one, None the model's own."""
-    return batch_size, optimizer, model or {}, network
+    policy = network.pop("policy", "float32")
+    return batch_size, optimizer, model or {}, make, network, policy
 
 
 ATTENDS = {"attention": (1,)}
@@ -47,6 +50,19 @@ VARIANTS = {
         32, adam(1.5e-3), {"path": "edm"}, **ATTENDS
     ),
     "Muon 5e-3, batch 32, no attention": variant(32, attention=()),
+    "Muon, leaky ReLU": variant(32, activation="leaky_relu"),
+    "Muon, mixed_bfloat16": variant(32, policy="mixed_bfloat16"),
+    "Muon, mixed_bfloat16, leaky ReLU": variant(
+        32, activation="leaky_relu", policy="mixed_bfloat16"
+    ),
+    "Muon, no patches": variant(32, patch=1),
+    "Muon, dense blocks": variant(32, block="dense"),
+    "Muon, two blocks a level, width 48": variant(32, blocks=2, width=48),
+    "Muon, one level of width 96": variant(32, multipliers=(1,), width=96),
+    "Muon, magnitude-preserving (EDM2)": variant(32, make=magnitude_preserving.denoiser),
+    "Adam 1e-2, magnitude-preserving (EDM2)": variant(
+        32, adam(1e-2), make=magnitude_preserving.denoiser
+    ),
 }
 
 
@@ -56,17 +72,19 @@ def main():
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants; None: all")
     parser.add_argument("--results", type=Path, default=Path("runs/diffusion_settings.json"))
     args = parser.parse_args()
     found = json.loads(args.results.read_text()) if args.results.exists() else {}
-    if set(VARIANTS) - set(found):
+    if set(args.only or VARIANTS) - set(found):
         labelled = kg.data.load("mnist", data_dir=args.data_dir)
         pixels, _labels = labelled.take(len(labelled), seed=0)
         source, extractor = kg.data.load(pixels), kg.metrics.train_extractor(labelled)
         real = kg.metrics.FeatureStatistics.of(extractor(pixels).features)
-    for name in sorted(set(VARIANTS) - set(found)):
-        batch_size, optimizer, settings, arguments = VARIANTS[name]
-        network = kg.networks.unet.denoiser(source.image_shape, **arguments, seed=args.seed)
+    for name in [name for name in args.only or VARIANTS if name not in found]:
+        batch_size, optimizer, settings, make, arguments, policy = VARIANTS[name]
+        keras.config.set_dtype_policy(policy)
+        network = make(source.image_shape, **arguments, seed=args.seed)
         model = kg.models.Diffusion(source.image_shape, network=network, seed=args.seed, **settings)
         row = train(model, source, args.seconds / 60, batch_size, args.seed, optimizer)
         drawing = {"sampler": "dpmpp_2m", "steps": 8}
@@ -101,8 +119,9 @@ def report(found, args):
         "# Diffusion: what is learned in a few minutes\n\n"
         f"`python benchmarks/diffusion_settings.py`: {args.seconds:g} s of training of each on one "
         f"core, MNIST without labels, seed {args.seed}, one run; n = {args.count:,} drawn in 8 "
-        "steps of DPM-Solver++(2M). Separable blocks, rectified flow and width 64 where nothing "
-        f"else is said.\n\n{table(header, body)}\n"
+        "steps of DPM-Solver++(2M). Separable blocks, rectified flow, width 64, patches of 2 "
+        "pixels, SiLU and, in the rows from Muon on, no attention, where nothing else is said."
+        f"\n\n{table(header, body)}\n"
     )
 
 

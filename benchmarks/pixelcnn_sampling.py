@@ -4,8 +4,8 @@
 
 The naive loop runs the network on the whole image for each pixel, the cached one feeds each layer
 what it has not seen. Both draw the same number of images at a time, from the same seeds; that the
-images are equal is checked. Each model is a process of its own: one run of the naive loop, the
-median of `--repeats` of the cached one, after one run of each for one image that does not count.
+images are equal is checked. Each model is a process of its own: one run of the naive loop, traced
+before, and the median of `--repeats` of the cached one, after a first that does not count.
 Writes pixelcnn_sampling.md.
 """
 

@@ -1,5 +1,7 @@
 """What losses, penalties, paths, predictions and the like share: a config and a name."""
 
+import numpy as np
+
 
 class Strategy:
     """A small object without weights that Keras can serialize: its config is its arguments."""
@@ -60,3 +62,15 @@ def positive(**arguments):
     for name, value in arguments.items():
         if not value > 0:
             raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
+
+
+def is_integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def checked_count(name, value, least=1):
+    """An integer of at least `least`, or a ValueError."""
+    if not is_integer(value) or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
+    return int(value)

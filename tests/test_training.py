@@ -99,7 +99,8 @@ def test_ddpm_is_one_command(tmp_path, run):
 
 
 def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path, run):
-    model = ["--width", "8", "--blocks", "1", "--levels", "2", "--binarization", "0.33"]
+    model = ["--network", "plus_plus", "--width", "8", "--blocks", "1"]
+    model += ["--levels", "2", "--binarization", "0.33"]
     run(
         "pixelcnn.py",
         *DIGITS,
@@ -110,6 +111,9 @@ def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path, run):
         "--run-dir",
         tmp_path,
     )
+    with pytest.raises(ValueError, match="'dev'"):  # before anything is trained
+        run("pixelcnn.py", *DIGITS, "--test-split", "dev", "--run-dir", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     report = json.loads((tmp_path / "likelihood.json").read_text())
     model = keras.saving.load_model(tmp_path / "model.keras")
     test = kg.data.load("digits", "test")
@@ -184,16 +188,28 @@ def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path, run):
 
 
 def test_vqvae_trains_both_stages_and_goes_on(tmp_path, run):
-    model = ["--width", "4", "--blocks", "0", "--codebook-size", "8"]
+    model_flags = ["--width", "4", "--blocks", "0", "--codebook-size", "8"]
     prior = ["--prior-width", "4", "--prior-blocks", "1", "--prior-batch-size", "8"]
     for epochs in (1, 2):
-        run("vqvae.py", *DIGITS, *model, *prior, "--prior-epochs", epochs, "--run-dir", tmp_path)
+        run(
+            "vqvae.py",
+            *DIGITS,
+            *model_flags,
+            *prior,
+            "--prior-epochs",
+            epochs,
+            "--run-dir",
+            tmp_path,
+        )
     model = keras.saving.load_model(tmp_path / "model.keras")
     assert model.stage == "prior" and int(model.step) == 4
     assert (tmp_path / "autoencoder" / "samples" / "epoch_0001.png").exists()
     assert (tmp_path / "samples" / "epoch_0002.png").exists()
     first = keras.saving.load_model(tmp_path / "autoencoder" / "model.keras")
     np.testing.assert_array_equal(first.codebook, model.codebook)  # trained once
+    further = [*DIGITS, "--epochs", "2", *model_flags, *prior, "--run-dir", tmp_path]
+    with pytest.raises(SystemExit, match="before it was trained further"):
+        run("vqvae.py", *further)
 
 
 def test_control_draws_strips(tmp_path, run):
@@ -205,6 +221,23 @@ def test_control_draws_strips(tmp_path, run):
     run("control.py", tmp_path / "model.keras", *small, "--output", tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").iterdir()}
     assert names == {"inpaint", "image_to_image", "interpolate", "mix_classes"}
+
+
+def test_super_resolution_draws_while_it_trains_and_after(tmp_path, run):
+    """And EDM predicts for the deviation of the data."""
+    small = ["--width", "8", "--multipliers", "1", "--steps", "2", "--path", "edm"]
+    run("diffusion.py", *DIGITS, *small, "--upscale", "2", "--run-dir", tmp_path)
+    assert (tmp_path / "samples" / "epoch_0001.png").exists()
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    pixels = kg.data.load("digits").take(1400, seed=1)[0] / 127.5 - 1
+    assert abs(model.prediction.sigma_data - pixels.std()) < 0.02
+    strips = ["--rows", "2", "--steps", "2", "--output", tmp_path / "out", "--scale", "1"]
+    run("control.py", tmp_path / "model.keras", *strips)
+    with Image.open(tmp_path / "out" / "enlarge.png") as picture:
+        shown = np.asarray(picture)[..., 0] if picture.mode != "L" else np.asarray(picture)
+    held_out, _ = kg.data.load("digits", "test").take(2, seed=0)
+    side = held_out.shape[1]
+    np.testing.assert_array_equal(shown[:side, -side:], held_out[0, ..., 0])
 
 
 def test_control_draws_the_latents_of_a_gan(tmp_path, run, capsys):

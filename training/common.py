@@ -152,6 +152,26 @@ def write_continued(args, model):
     kg.images.write_gif(Path(args.run_dir, "continued.gif"), motion, 10, provenance)
 
 
+def enlarged(model, pictures, labels=None, columns=6, **how):
+    """Rows of what a diffusion model that enlarges makes of pictures which were made smaller.
+
+    Returns:
+        uint8 [n * columns, h, w, c], for each picture: the small one in squares, several drawings
+        of it, and the picture itself.
+    """
+    factor, count = model.upscale, len(pictures)
+    height, width, channels = model.image_shape
+    squares = pictures.reshape(count, height // factor, factor, width // factor, factor, channels)
+    small = np.round(squares.mean((2, 4))).astype(np.uint8)
+    given = small.repeat(factor, 1).repeat(factor, 2)
+    times = columns - 2
+    labels = None if labels is None else np.repeat(labels, times)
+    drawn = model.enlarge(np.repeat(small, times, 0), labels, **how)
+    drawn = drawn.reshape(count, times, *model.image_shape)
+    rows = np.concatenate([given[:, None], drawn, pictures[:, None]], 1)
+    return rows.reshape(-1, *model.image_shape)
+
+
 def image_size(args):
     """(height, width) of `--image-size`, or None."""
     return sides("--image-size", args.image_size) if args.image_size else None
@@ -201,20 +221,21 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
     keras.config.set_dtype_policy(args.precision)
 
     source = load(args)
+    if getattr(args, "test_split", None):  # which is not there to find out after the training
+        load(argparse.Namespace(**{**vars(args), "split": args.test_split}))
     batches = source.batches(args.batch_size, seed=args.seed)
     epochs, part = duration(args, len(batches))
     with strategy.scope() if strategy else contextlib.nullcontext():
         num_classes = None if args.unconditional else source.num_classes
         model = build(args, source, num_classes, epochs * (part or len(batches)))
 
+    grid = {"every": args.sample_every, "gif": args.gif, "draw": draw and draw(source)}
     callbacks = [
+        kg.callbacks.SampleGrid(args.run_dir, **grid),
         kg.callbacks.LearningRates(args.run_dir),
         keras.callbacks.TerminateOnNaN(),
         kg.callbacks.Resume(args.run_dir),
     ]
-    if not getattr(model, "upscale", None):  # which draws nothing by itself
-        grid = {"every": args.sample_every, "gif": args.gif, "draw": draw and draw(source)}
-        callbacks.insert(0, kg.callbacks.SampleGrid(args.run_dir, **grid))
     if kg.callbacks.is_chief(model):
         callbacks.insert(0, keras.callbacks.TensorBoard(f"{args.run_dir}/logs"))
     if args.export_dir:

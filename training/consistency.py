@@ -1,7 +1,7 @@
 """Tunes a trained diffusion model to one to four steps.
 
-`python training/consistency.py runs/flow/model.keras --data mnist`. Running the same command again
-continues where it stopped.
+`python training/consistency.py runs/flow/model.keras --data mnist`; with `--method mean_flow` a
+rectified flow becomes a mean flow. Running the same command again continues where it stopped.
 """
 
 import common
@@ -14,8 +14,9 @@ def arguments():
     parser = common.parser(__doc__)
     parser.add_argument("model", help=".keras file of a Diffusion")
     common.add_data(parser)
+    parser.add_argument("--method", choices=("consistency", "mean_flow"), default="consistency")
     parser.add_argument("--stages", type=int, default=8, help="halvings of the distance of levels")
-    parser.add_argument("--steps", type=int, default=2, help="of the sampler")
+    parser.add_argument("--steps", type=int, help="of the sampler; None: 2, of mean_flow 1")
     training = common.add_training(parser, learning_rate=5e-4, epochs=3)
     common.add_schedule(training)
     common.add_output(parser, "runs/consistency")
@@ -23,14 +24,15 @@ def arguments():
 
 
 def build(args, source, num_classes, steps):
-    model = kg.models.ConsistencyModel.tuned_from(
-        keras.saving.load_model(args.model, compile=False),
-        stages=args.stages,
-        stage_steps=max(1, steps // (args.stages + 1)),
-        steps=args.steps,
-        seed=args.seed,
-        ema=args.ema,
-    )
+    trained = keras.saving.load_model(args.model, compile=False)
+    own = {"seed": args.seed, "ema": args.ema}
+    if args.steps:
+        own["steps"] = args.steps
+    if args.method == "mean_flow":
+        model = kg.models.MeanFlow.tuned_from(trained, **own)
+    else:
+        stages = {"stages": args.stages, "stage_steps": max(1, steps // (args.stages + 1))}
+        model = kg.models.ConsistencyModel.tuned_from(trained, **stages, **own)
     model.compile(common.scheduled(args, steps), **common.compile_settings(args))
     return model
 

@@ -2,7 +2,8 @@
 
 Of a diffusion model strips of held-out images: inpainting (the image, the image with its hole,
 drawings of the hole), image to image (the image, then more and more drawn anew) and interpolation
-(an image at each end); with classes, mixtures of two of them besides.
+(an image at each end); with classes, mixtures of two of them besides. Of one that enlarges, the
+small picture, drawings of it, and the picture that it was made of.
 
 Of a GAN strips of its latents: interpolation, truncation (from all alike to all their variety) and,
 without classes, the way towards a class of the data, one class a row, which a classifier of the
@@ -12,6 +13,7 @@ project tells; and held-out images beside what the generator makes that is neare
 import argparse
 from pathlib import Path
 
+import common
 import keras
 import numpy as np
 
@@ -21,7 +23,7 @@ COLUMNS = 8
 
 
 def strips(model, pictures, labels, steps, seed):
-    """dict from what is shown to uint8 [rows * COLUMNS, h, w, c]."""
+    """Yields what is shown and uint8 [rows * COLUMNS, h, w, c], one after the other."""
     how = {"steps": steps}
     rows = len(pictures)
 
@@ -36,40 +38,48 @@ def strips(model, pictures, labels, steps, seed):
     )
     hidden = np.where(mask[..., None], 128, pictures).astype(np.uint8)
     given = np.stack([pictures, hidden], axis=1)
-    made = {"inpaint": _beside(given, drawn, rows)}
+    yield "inpaint", _beside(given, drawn, rows)
 
     strengths = np.linspace(0.2, 0.9, COLUMNS - 1)
     anew = [model.image_to_image(pictures, s, labels, seed=seed, **how) for s in strengths]
-    made["image_to_image"] = _beside(pictures[:, None], np.stack(anew, axis=1), rows)
+    yield "image_to_image", _beside(pictures[:, None], np.stack(anew, axis=1), rows)
 
     # the ends of a pair may be of two classes: both ways are gone under the label of the first
     first, second = pictures[: rows // 2], pictures[rows // 2 : rows // 2 * 2]
     pair_labels = None if labels is None else labels[: rows // 2]
     between = model.interpolate(first, second, COLUMNS, pair_labels, steps=4 * steps)
-    made["interpolate"] = between.reshape(-1, *model.image_shape)
+    yield "interpolate", between.reshape(-1, *model.image_shape)
 
     if model.num_classes:
         weights = np.tile(np.linspace(0, 1, COLUMNS), rows)
         ones = np.repeat(np.arange(rows) % model.num_classes, COLUMNS)
         seeds = (seed << 32) + np.repeat(np.arange(rows), COLUMNS)
         others = (ones + 1) % model.num_classes
-        made["mix_classes"] = model.mix_classes(ones, others, weights, seed=seeds, **how)
-    return made
+        yield "mix_classes", model.mix_classes(ones, others, weights, seed=seeds, **how)
+
+
+def enlarged_strips(model, pictures, labels, steps, seed):
+    """As `strips`, of a model that enlarges."""
+    yield "enlarge", common.enlarged(model, pictures, labels, COLUMNS, seed=seed, steps=steps)
 
 
 def latent_strips(model, pictures, labels, source, steps, seed):
     """As `strips`, of a GAN; `source` has the classes to go towards, `steps` are of inversion."""
+
+    def shown(images):
+        return images.reshape(-1, *model.image_shape)
+
     rows = len(pictures)
     latents = kg.control.random_latents(model, 2 * rows, seed)
     ends = latents[:rows], latents[rows:]
-    made = {"interpolate": kg.control.interpolate(model, *ends, COLUMNS, labels)}
+    yield "interpolate", shown(kg.control.interpolate(model, *ends, COLUMNS, labels))
 
     one_label = labels if labels is None else np.resize(labels, COLUMNS)
     some = kg.control.random_latents(model, COLUMNS, seed)
     drawn = [
         model.decode(kg.control.truncate(some, psi), one_label) for psi in np.linspace(0, 1, rows)
     ]
-    made["truncate"] = np.stack(drawn)
+    yield "truncate", shown(np.stack(drawn))
 
     if model.num_classes is None and source.num_classes:
         extractor = kg.metrics.train_extractor(source)
@@ -91,12 +101,17 @@ def latent_strips(model, pictures, labels, source, steps, seed):
             values = np.linspace(-4, 4, COLUMNS)
             ways.append(kg.control.traverse(model, latents[:1], found.vector, values)[0])
         if ways:
-            made["directions"] = np.stack(ways)
+            yield "directions", shown(np.stack(ways))
 
     found, errors = kg.control.invert(model, pictures, labels, steps=steps, seed=seed)
     print(f"inversion: mean squared errors {np.round(errors, 4).tolist()}, pixels in [-1, 1]")
-    made["invert"] = np.stack([pictures, model.decode(found, labels)], 1)
-    return {name: images.reshape(-1, *model.image_shape) for name, images in made.items()}
+    yield "invert", shown(np.stack([pictures, model.decode(found, labels)], 1))
+
+
+def like(model):
+    """How data are loaded to be as the images of the model."""
+    height, width, channels = model.image_shape
+    return {"image_size": (height, width), "channels": channels}
 
 
 def _beside(given, drawn, rows):
@@ -119,25 +134,24 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("control"), help="folder")
     args = parser.parse_args()
+    if args.rows < 2:
+        parser.error(f"--rows must be at least 2, as there are pairs. Received: {args.rows}")
 
     model = keras.saving.load_model(args.model)
-    source = kg.data.load(
-        args.data, args.split, image_size=model.image_shape[:2], data_dir=args.data_dir
-    )
+    source = kg.data.load(args.data, args.split, **like(model), data_dir=args.data_dir)
     pictures, labels = source.take(args.rows, seed=args.seed)
     labels = labels if model.num_classes else None
     args.output.mkdir(parents=True, exist_ok=True)
     provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
     if isinstance(model, kg.models.GAN):
-        known = kg.data.load(args.data, image_size=model.image_shape[:2], data_dir=args.data_dir)
+        known = kg.data.load(args.data, **like(model), data_dir=args.data_dir)
         made = latent_strips(model, pictures, labels, known, args.inversion_steps, args.seed)
-    elif type(model) is not kg.models.Diffusion or model.upscale:
-        raise SystemExit(
-            f"There are no strips of a {type(model).__name__}, or of one that enlarges."
-        )
+    elif type(model) is not kg.models.Diffusion:
+        raise SystemExit(f"There are no strips of a {type(model).__name__}.")
     else:
-        made = strips(model, pictures, labels, args.steps, args.seed)
-    for name, images in made.items():
+        draw = enlarged_strips if model.upscale else strips
+        made = draw(model, pictures, labels, args.steps, args.seed)
+    for name, images in made:
         picture = kg.images.grid(images, columns=COLUMNS, scale=args.scale)
         kg.images.write_png(args.output / f"{name}.png", picture, provenance)
         print(args.output / f"{name}.png")

@@ -18,6 +18,9 @@ def arguments():
     model.add_argument("--path", choices=kg.diffusion.PATHS, default="rectified_flow")
     model.add_argument("--timesteps", type=int, help="steps of the linear or the cosine path")
     model.add_argument("--prediction", choices=kg.diffusion.PREDICTIONS, help="None: the path's")
+    model.add_argument(
+        "--sigma-data", type=float, help="of the edm prediction; None: that of 2,000 images"
+    )
     model.add_argument("--weighting", choices=kg.diffusion.WEIGHTINGS, default="uniform")
     model.add_argument("--times", choices=kg.diffusion.TIME_SAMPLERS, help="None: the path's")
     model.add_argument("--upscale", type=int, help="enlarge pictures by this factor instead")
@@ -29,6 +32,7 @@ def arguments():
     model.add_argument("--patch", type=int, help="pixels to a position; None: by the image's size")
     model.add_argument("--block", choices=("dense", "separable"), default="separable")
     model.add_argument("--dropout", type=float, default=0.0)
+    model.add_argument("--recompute", action="store_true", help="less memory, more time")
 
     sampling = parser.add_argument_group("sampling")
     samplers = sorted(set(kg.diffusion.SAMPLERS) - {"consistency"})
@@ -45,7 +49,19 @@ def arguments():
         args.learning_rate = 5e-3 if args.optimizer == "muon" else 1e-3
     if args.timesteps and args.path not in ("linear", "cosine"):
         parser.error(f"--timesteps is for --path linear and cosine. Received: --path {args.path}")
+    if args.prediction is None and args.path == "edm":
+        args.prediction = "edm"
+    if args.sigma_data and args.prediction != "edm":
+        parser.error(f"--sigma-data is for --prediction edm. Received: {args.prediction}")
     return args
+
+
+def prediction(args, source):
+    """What the network predicts; EDM's for the deviation of the data."""
+    if args.prediction != "edm":
+        return args.prediction
+    pixels = source.take(min(2000, len(source)), seed=0)[0] / 127.5 - 1
+    return kg.diffusion.PreconditionedPrediction(args.sigma_data or float(pixels.std()))
 
 
 def build(args, source, num_classes, steps):
@@ -62,6 +78,7 @@ def build(args, source, num_classes, steps):
         patch=args.patch,
         block=args.block,
         dropout=args.dropout,
+        recompute=args.recompute,
         condition_channels=source.image_shape[2] if args.upscale else 0,
         seed=args.seed,
     )
@@ -70,7 +87,7 @@ def build(args, source, num_classes, steps):
         num_classes,
         network,
         path=path,
-        prediction=args.prediction,
+        prediction=prediction(args, source),
         weighting=args.weighting,
         times=args.times,
         upscale=args.upscale,
@@ -90,5 +107,17 @@ def build(args, source, num_classes, steps):
     return model
 
 
+def enlarging(source, rows=6):
+    """What `SampleGrid` draws of a model that enlarges."""
+    pictures, labels = source.take(min(rows, len(source)), seed=0)
+
+    def draw(model, columns=6):
+        known = labels if model.num_classes else None
+        return common.enlarged(model, pictures, known, columns), columns
+
+    return draw
+
+
 if __name__ == "__main__":
-    common.train(arguments(), build)
+    args = arguments()
+    common.train(args, build, draw=enlarging if args.upscale else None)

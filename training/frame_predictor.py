@@ -20,7 +20,9 @@ def arguments():
 
     model = parser.add_argument_group("model")
     model.add_argument("--context", type=int, default=4, help="frames that the next depends on")
-    model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
+    model.add_argument(
+        "--likelihood", choices=kg.losses.LIKELIHOODS, help="None: bernoulli of grey images"
+    )
     model.add_argument(
         "--binarization",
         type=binarization,
@@ -43,8 +45,10 @@ def binarization(text):
 
 
 def build(args, source, num_classes, steps):
-    likelihood = kg.losses.get_likelihood(args.likelihood)
-    if args.likelihood == "bernoulli":
+    grey = source.image_shape[-1] == 1
+    name = args.likelihood or ("bernoulli" if grey else "discretized_logistic")
+    likelihood = kg.losses.get_likelihood(name)
+    if name == "bernoulli":
         likelihood = kg.losses.Bernoulli(args.binarization)
     network = kg.networks.convlstm.predictor(
         source.image_shape,

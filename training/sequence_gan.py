@@ -33,6 +33,12 @@ def arguments():
         "--drawing", type=float, default=0.0, help="share of what is drawn and does not move"
     )
     model.add_argument("--max-given", type=int, help="first frames in training; None: half")
+    model.add_argument(
+        "--continuation-weight",
+        type=float,
+        default=20.0,
+        help="of the true frames to come",
+    )
     model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
     model.add_argument("--r1", type=float, default=10.0, help="first weight of the R1 penalty")
     model.add_argument("--r2", type=float, default=10.0, help="first weight of the R2 penalty")
@@ -109,6 +115,7 @@ def build(args, source, num_classes, steps):
             for penalty, weight in ((kg.losses.R1, args.r1), (kg.losses.R2, args.r2))
             if weight
         ],
+        continuation_weight=args.continuation_weight,
         seed=args.seed,
         ema=args.ema,
     )

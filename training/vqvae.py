@@ -1,10 +1,12 @@
 """Trains a VQ-VAE, and then the PixelCNN of its codes: `python training/vqvae.py --data mnist`.
 
 The autoencoder comes to RUN_DIR/autoencoder, the model of both stages to RUN_DIR. Running the same
-command again continues where it stopped.
+command again continues where it stopped. A prior is of the codes of one autoencoder: once its
+training has begun, one that was trained further is refused.
 """
 
 import argparse
+from pathlib import Path
 
 import common
 import numpy as np
@@ -120,8 +122,16 @@ def main():
         model.compile(common.scheduled(args, steps), **common.compile_settings(args))
         return model
 
+    mark = Path(args.run_dir, "autoencoder.sha256")  # of the autoencoder that the prior is of
     first = stage(args, run_dir=f"{args.run_dir}/autoencoder", export_dir=None)
     common.train(first, build_autoencoder, draw=reconstructions)
+    weights = trained[0].weights_hash()
+    if mark.exists() and mark.read_text() != weights:
+        raise SystemExit(
+            f"The prior in {args.run_dir} is of the codes of an autoencoder before it was trained "
+            f"further. {args.run_dir}/autoencoder is the new one: copy it to another --run-dir."
+        )
+    mark.write_text(weights)
     second = stage(
         args,
         epochs=args.prior_epochs,

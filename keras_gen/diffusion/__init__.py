@@ -49,6 +49,7 @@ from keras_gen.diffusion.samplers import (
     ddpm,
     dpmpp_2m,
     euler,
+    flow_map,
     get_sampler,
     heun,
 )

@@ -15,7 +15,9 @@ from keras_gen import randomness
 from keras_gen.diffusion.samplers import as_times, check_variance, data_estimate, noise_estimate
 
 
-def variational_bound(denoise, path, data, times, draw, variance="posterior"):
+def variational_bound(
+    denoise, path, data, times, draw, variance="posterior", decoder_variance=None
+):
     """The variational bound of Ho et al. 2020, eq. 5, term by term. One evaluation a step.
 
     Args:
@@ -27,6 +29,8 @@ def variational_bound(denoise, path, data, times, draw, variance="posterior"):
         draw: `draw(step)`: standard normal noise shaped as `data` for step 0, 1, ...
         variance: of p(x_s | x_t): "posterior" or "forward", as in `samplers.ddpm`. The posterior
             variance of the last step is 0; there that of the step before it is used, as theirs is.
+        decoder_variance: float scalar, of the last step, in place of that. Where steps are small,
+            the square of `path.sigma(times[-2])` is right: what noise there is hides the data.
 
     Returns:
         Dict of the terms in bits per dimension, each an upper bound's part of -log2 p(data):
@@ -60,7 +64,9 @@ def variational_bound(denoise, path, data, times, draw, variance="posterior"):
     steps = tf.while_loop(lambda i, _: i < last, body, (0, terms))[1].stack()
 
     first_step, t = times[last - 1], times[last]
-    if variance == "forward":
+    if decoder_variance is not None:
+        spread = _double(decoder_variance)
+    elif variance == "forward":
         spread = path.transition_variance(t, times[last + 1])
     else:
         spread = path.posterior(first_step, t)[2]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, checked_count, positive, resolve
 
 # Where the log-SNR of a path is unbounded, grids that are laid out in it keep to these ends: as
 # noisy as EDM's largest sigma of 80 on data of deviation 0.5, as clean as its smallest, 0.002.
@@ -177,7 +177,9 @@ class DiscretePath(Path):
 
     def __init__(self, betas):
         self.betas = np.asarray(betas, np.float64)
-        if self.betas.ndim != 1 or not np.all((self.betas > 0) & (self.betas < 1)):
+        if self.betas.ndim != 1 or not (
+            len(self.betas) and np.all((self.betas > 0) & (self.betas < 1))
+        ):
             raise ValueError(
                 f"`betas` must be a list of numbers in (0, 1). Received: betas={betas!r}"
             )
@@ -241,7 +243,7 @@ class Linear(DiscretePath):
     """
 
     def __init__(self, timesteps=1000, beta_start=None, beta_end=None):
-        positive(timesteps=timesteps)
+        timesteps = checked_count("timesteps", timesteps)
         if beta_start is None:
             beta_start = 0.1 / timesteps
         if beta_end is None:
@@ -269,7 +271,7 @@ class Cosine(DiscretePath):
     """
 
     def __init__(self, timesteps=1000, s=0.008, max_beta=0.999):
-        positive(timesteps=timesteps)
+        timesteps = checked_count("timesteps", timesteps)
         self.s, self.max_beta = s, max_beta
         f = np.cos(np.pi / 2 * (np.arange(timesteps + 1) / timesteps + s) / (1 + s)) ** 2
         super().__init__(np.minimum(1 - f[1:] / f[:-1], max_beta))

@@ -23,6 +23,8 @@ wherever sigma > 0: at alpha = 0, the first time of the rectified flow, nothing 
 No sampler evaluates `denoise` at sigma = 0.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -157,6 +159,26 @@ def consistency(denoise, path, x, times, draw=None, callback=None):
     return _iterate(step, denoise, x, times, callback)
 
 
+def flow_map(denoise, path, x, times, draw=None, callback=None):
+    """The jumps of a model that knows where the flow leads (MeanFlow, Geng et al. 2025, eq. 12).
+
+    Args:
+        denoise: here `denoise(x, t, s)`: where x at time t comes to at time s, both [batch].
+        path, x, times, draw, callback: as in the module, but for x_0 of the callback: the new x.
+    """
+    x, times = tf.convert_to_tensor(x), as_times(times)
+
+    def body(i, x):
+        t, s = (tf.fill(tf.shape(x)[:1], tf.cast(times[i + j], x.dtype)) for j in (0, 1))
+        new = tf.ensure_shape(tf.cast(denoise(x, t, s), x.dtype), x.shape)
+        if callback is not None:
+            new = tf.ensure_shape(callback(i, times[i + 1], new, new), x.shape)
+        return i + 1, new
+
+    steps = tf.shape(times)[0] - 1
+    return tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0), x))[1]
+
+
 SAMPLERS = {
     "ddim": ddim,
     "ddpm": ddpm,
@@ -174,6 +196,13 @@ def get_sampler(identifier):
         ValueError: when it is neither.
     """
     return resolve_function(identifier, SAMPLERS, "sampler")
+
+
+def plain(sampler):
+    """The sampler itself, where `functools.partial` has given it arguments."""
+    while isinstance(sampler, functools.partial):
+        sampler = sampler.func
+    return sampler
 
 
 def data_estimate(denoise, x, t):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
-from keras_gen.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, checked_count, positive, resolve
 
 
 class TimeSampler(Strategy):
@@ -87,8 +87,7 @@ class DiscreteTimes(TimeSampler):
     """
 
     def __init__(self, timesteps=1000):
-        positive(timesteps=timesteps)
-        self.timesteps = int(timesteps)
+        self.timesteps = checked_count("timesteps", timesteps)
 
     def get_config(self):
         return {"timesteps": self.timesteps}

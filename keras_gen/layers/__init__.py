@@ -10,6 +10,7 @@ from keras_gen.layers.history_buffer import HistoryBuffer
 from keras_gen.layers.learned_scale import LearnedScale
 from keras_gen.layers.minibatch_std import MinibatchStd
 from keras_gen.layers.moved import Moved
+from keras_gen.layers.recomputed import Recomputed
 from keras_gen.layers.resampled_conv import ResampledConv
 from keras_gen.layers.shared_channels import SharedChannels
 from keras_gen.layers.spectral_normalization import SpectralNormalization

@@ -21,10 +21,11 @@ def absolute_error(images, reconstructions):
 def cross_entropy(images, reconstructions, least=1e-5):
     """-p log q - (1 - p) log(1 - q), p = (x + 1) / 2 and q = (y + 1) / 2 being shares of white.
 
-    `least` is the distance that q keeps from 0 and 1.
+    q is drawn towards 1/2 so far that `least` is its distance from 0 and 1, where the worst guess
+    has the steepest slope.
     """
     p = (images + 1) / 2
-    q = tf.clip_by_value((reconstructions + 1) / 2, least, 1 - least)
+    q = least + (1 - 2 * least) * (reconstructions + 1) / 2
     return -tf.reduce_mean(p * tf.math.log(q) + (1 - p) * tf.math.log1p(-q), [1, 2, 3])
 
 

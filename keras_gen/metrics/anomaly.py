@@ -8,12 +8,15 @@ All scores are larger for what is less like the training images.
 
 import io
 import math
+import os
 
 import numpy as np
 from PIL import Image
 
+from keras_gen.data.arrays import check_images
 from keras_gen.metrics.checks import check_integer
 from keras_gen.metrics.frechet import check_confidence
+from keras_gen.metrics.generators import load_keras
 from keras_gen.metrics.likelihood import check_has, images_for
 from keras_gen.metrics.result import MetricResult
 
@@ -32,6 +35,7 @@ def reconstruction_error(model, pictures):
         ValueError: if the model does not reconstruct.
     """
     check_has(model, "reconstruct", "reconstructions")
+    pictures = check_images(pictures)
     difference = pictures.astype(np.float64) - model.reconstruct(pictures)
     return np.square(difference).mean((1, 2, 3))
 
@@ -54,6 +58,8 @@ def surprise(model, pictures, seed=0, **settings):
         ValueError: if the model gives no likelihood.
     """
     check_has(model, "log_prob", "likelihood")
+    if np.ndim(pictures) != 5:
+        pictures = check_images(pictures)
     return _bits(model.log_prob(pictures, seed=seed, **settings), pictures)
 
 
@@ -103,6 +109,8 @@ def likelihood_score(model, pictures, corrected=True, seed=0, **settings):
     Raises:
         ValueError: if the model gives no likelihood.
     """
+    if np.ndim(pictures) != 5:
+        pictures = check_images(pictures)
     bits = surprise(model, pictures, seed, **settings)
     return bits - png_bits(pictures) if corrected else bits
 
@@ -161,9 +169,9 @@ def anomaly(
     """How well a model tells images like those it was trained on from others.
 
     Args:
-        model: trained on normal images without labels. What it has decides which scores there are:
-            `reconstruct` ("reconstruction_error"), `log_prob` ("likelihood" and
-            "likelihood_corrected", see `likelihood_score`).
+        model: trained on normal images without labels, or the path of its `.keras` file. What it
+            has decides which scores there are: `reconstruct` ("reconstruction_error"), `log_prob`
+            ("likelihood" and "likelihood_corrected", see `likelihood_score`).
         normal: images that the model was not trained on, of the kind that it was trained on: a
             `Source`, or what `keras_gen.data.load` takes (its "test" split, where it has several).
         anomalous: images of another kind, likewise. They must be prepared alike: a model may well
@@ -171,7 +179,7 @@ def anomaly(
         num_images: int, at most so many of each; None: all.
         seed: int, 0 or more, chooses the images and draws what is drawn.
         num_resamples, confidence: of the intervals, as in `auroc`.
-        split: str, of the images that are loaded; of a `Source`, what the result calls it.
+        split: str, of the images that are loaded by name; of others, what the result calls it.
         **settings: of the model's `log_prob`.
 
     Returns:
@@ -182,6 +190,8 @@ def anomaly(
     Raises:
         ValueError: if the model has classes or gives no score, or the images do not fit it.
     """
+    if isinstance(model, (str, os.PathLike)):
+        model = load_keras(model)
     if getattr(model, "num_classes", None):
         raise ValueError(
             "Anomaly scores are of a model without labels: an anomaly has none of its classes. "
@@ -192,6 +202,8 @@ def anomaly(
             "The model gives no anomaly score: it has neither `reconstruct` nor `log_prob`. "
             f"Received: model={type(model).__name__}"
         )
+    if settings:
+        check_has(model, "log_prob", f"likelihood, which the settings {sorted(settings)} are of")
     if num_images is not None:
         check_integer("num_images", num_images)
     check_integer("seed", seed, 0)
@@ -204,7 +216,7 @@ def anomaly(
     )
     found = {}
     for name in scores[0]:
-        described = of_what[0] if name.startswith("likelihood") else {}
+        described = {**settings, **of_what[0]} if name.startswith("likelihood") else {}
         unlike = name == "likelihood_corrected" and not _of_all_levels(described["data"])
         area = auroc(scores[0][name], scores[1][name], num_resamples, confidence, seed)
         found[name] = MetricResult(
@@ -221,7 +233,6 @@ def anomaly(
                 "score": name,
                 "anomalous": anomalous.name,
                 "n_anomalous": len(scores[1][name]),
-                **settings,
                 **described,
             },
             warnings=(f"PNG counts 256 levels, this likelihood: {described['data']}",)
@@ -233,7 +244,7 @@ def anomaly(
 
 def _of_all_levels(data):
     """Whether a likelihood of that description can be compared with the bits of a PNG."""
-    return data.startswith(("256 levels", "a density"))
+    return data.startswith("256 levels") or "dequantized" in data
 
 
 def _scores(model, pictures, seed, settings):

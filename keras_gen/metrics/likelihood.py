@@ -80,7 +80,7 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
         num_images: int, how many images; None: all.
         seed: int, chooses the images where these are not all, and draws what is drawn of them:
             binarizations, dequantization, latents. Every image has a seed of its own.
-        split: str, "test" where it is loaded; of a `Source`, what the report calls it.
+        split: str, "test" where it is loaded by name; of others, what the report calls it.
         **settings: of the model's `log_prob`, such as `samples=5000` of a `VAE`.
 
     Returns:
@@ -130,12 +130,16 @@ def images_for(model, source, split=None):
         model: what has an `image_shape`.
         source: a `Source`, or what `keras_gen.data.load` takes, at the size of the model's images.
         split: str or None; of what has several splits, "test" is loaded.
+
+    Returns:
+        (source, split); the split of arrays is what the caller calls it, or None.
     """
     if isinstance(source, Source):
         return source, split
-    split = split or "test"
-    named = isinstance(source, (str, os.PathLike))
     height, width, channels = model.image_shape
+    named = isinstance(source, (str, os.PathLike))
+    if named:
+        split = split or "test"
     return load(source, split if named else "all", (height, width), channels), split
 
 

@@ -111,7 +111,10 @@ class Autoencoder(Latents, GenerativeModel):
         decay = tf.minimum((1 + steps) / (10 + steps), FIT_DECAY)
         sums = gaussian_fit.sums_of(latents, labels, self.kinds)
         sums *= self.distribute_strategy.num_replicas_in_sync
-        self.latent_sums.assign(decay * self.latent_sums.value + sums)
+        moved = decay * self.latent_sums.value + sums
+        # float16 may overflow, in a step that the optimizer then leaves out
+        finite = tf.reduce_all(tf.math.is_finite(moved))
+        self.latent_sums.assign(tf.where(finite, moved, self.latent_sums.value))
 
     @property
     def generating_weights(self):

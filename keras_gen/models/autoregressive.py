@@ -145,7 +145,8 @@ class PixelCNN(GenerativeModel):
     def data_description(self):
         """What the likelihoods are likelihoods of, to be said beside them."""
         if self.binarization is None:
-            return f"{self.levels} levels, not binarized"
+            rounded = "" if self.levels == 256 else ", to the nearest of which pixels are rounded"
+            return f"{self.levels} levels{rounded}, not binarized"
         return describe_binarization(self.binarization)
 
     def to_levels(self, x, uniforms=None):

@@ -11,6 +11,7 @@ from keras_gen import images, optimizers, randomness
 from keras_gen.data.arrays import check_images, float_batches
 from keras_gen.data.epochs import epochs_of, untuned
 from keras_gen.models.average import WeightAverages
+from keras_gen.strategies import checked_count, is_integer
 
 
 class GenerativeModel(keras.Model):
@@ -38,12 +39,12 @@ class GenerativeModel(keras.Model):
     def __init__(self, image_shape, num_classes=None, *, seed=0, ema=0.999, **kwargs):
         super().__init__(**kwargs)
         self.image_shape = _checked_image_shape(image_shape)
-        if num_classes is not None and not (_is_integer(num_classes) and num_classes > 0):
+        if num_classes is not None and not (is_integer(num_classes) and num_classes > 0):
             raise ValueError(
                 "`num_classes` must be a positive integer, or None for a model without labels. "
                 f"Received: num_classes={num_classes!r}"
             )
-        if not _is_integer(seed):
+        if not is_integer(seed):
             raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}")
         if not 0 <= ema < 1:
             raise ValueError(f"`ema` must lie in [0, 1). Received: ema={ema!r}")
@@ -412,7 +413,7 @@ class GenerativeModel(keras.Model):
     def rows(self, n, labels, seed):
         """The checked arguments of `generate` as arrays, [seeds int64 [n]] or with labels int32
         [n] after them."""
-        if not _is_integer(n) or n < 0:
+        if not is_integer(n) or n < 0:
             raise ValueError(f"`n` must be an integer, 0 or more. Received: n={n!r}")
         seeds = randomness.row_seeds(seed, n)
         if self.num_classes:
@@ -492,10 +493,12 @@ class GenerativeModel(keras.Model):
         """
         return saved_model.generation_signatures(self)
 
-    def request_checks(self, parts, label=None):
+    def request_checks(self, parts, label=None, with_none=False):
         """Assertions, to be run before, on a request: as many rows in all of `parts` and of the
-        labels, labels in range."""
-        checks = [] if label is None else saved_model.label_checks(label, self.num_classes)
+        labels, labels in range. With `with_none`, `num_classes` is one: no label."""
+        checks = []
+        if label is not None:
+            checks = saved_model.label_checks(label, self.num_classes + bool(with_none))
         counts = [tf.shape(part)[0] for part in (*parts, *([] if label is None else [label]))]
         same = tf.reduce_all(tf.equal(counts, counts[0]))
         message = "All parts of a request must have as many rows. Received rows:"
@@ -616,7 +619,11 @@ def in_batches(function, rows, batch_size, *settings):
         rows: list of arrays of the same length, 0 or more.
         batch_size: int.
         *settings: what every call is given besides.
+
+    Raises:
+        ValueError: when `batch_size` is no positive integer.
     """
+    batch_size = checked_count("batch_size", batch_size)
     count = len(rows[0])
     parts = [
         function(*(array[i : i + batch_size] for array in rows), *settings).numpy()
@@ -680,7 +687,7 @@ def _of_any_batch_size(dataset):
 
 def _checked_image_shape(image_shape):
     shape = tuple(image_shape) if isinstance(image_shape, (tuple, list)) else ()
-    if len(shape) != 3 or not all(_is_integer(side) and side > 0 for side in shape):
+    if len(shape) != 3 or not all(is_integer(side) and side > 0 for side in shape):
         raise ValueError(
             "`image_shape` must be three positive integers, (height, width, channels). "
             f"Received: image_shape={image_shape!r}"
@@ -688,21 +695,8 @@ def _checked_image_shape(image_shape):
     return tuple(int(side) for side in shape)
 
 
-def _is_integer(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def _deserialized(value):
     """A value of a config; objects, and the objects in a list, made again."""
     if isinstance(value, (dict, list)):
         return keras.saving.deserialize_keras_object(value)
     return value
-
-
-def checked_count(name, value, least=1):
-    """An integer of at least `least`, or a ValueError."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_integer or value < least:
-        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
-    return int(value)

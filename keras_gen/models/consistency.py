@@ -4,12 +4,12 @@ import keras
 import tensorflow as tf
 
 from keras_gen import diffusion, optimizers, randomness
-from keras_gen.models.base import checked_count
 from keras_gen.models.diffusion import Diffusion
+from keras_gen.strategies import checked_count
 
 HUBER = 5.4e-4  # Song and Dhariwal 2023, section 3.3, for the mean over the pixels
 
-_OF_MEANS = {f for name, f in diffusion.SAMPLERS.items() if name != "consistency"}
+OF_MEANS = {f for name, f in diffusion.SAMPLERS.items() if name != "consistency"}
 _NO_LIKELIHOOD = "A consistency model has no likelihood; the model that it was tuned from has one."
 
 
@@ -19,7 +19,8 @@ class ConsistencyModel(Diffusion):
 
     Easy consistency tuning (Geng et al. 2024): the estimate of x_0 at a noise level is drawn to the
     estimate at a somewhat lower level of the same noise. The distance of the two levels begins
-    wide, where the training is that of the diffusion model, and is halved from stage to stage.
+    wide, where the training is that of the diffusion model, and is halved from stage to stage. The
+    loss of evaluation is always that of the last stage.
 
     Example:
 
@@ -35,7 +36,8 @@ class ConsistencyModel(Diffusion):
         here: as there. `times` is by default logit-normal with mean 0.5 and deviation 1.6 on the
         rectified flow, wide enough to reach pure noise.
         stage_steps: training steps of each stage.
-        stages: number of stages; in the last the levels differ by a 2^`stages`-th or so.
+        stages: number of halvings, each after `stage_steps` steps; in the end the levels differ by
+            a 2^`stages`-th or so.
         sampler, steps: by default "consistency" in 2 steps. Samplers that need the mean of the
             data, and what rests on them (interpolation, likelihoods), are refused.
     """
@@ -72,6 +74,13 @@ class ConsistencyModel(Diffusion):
             raise ValueError(
                 "A consistency model weights its loss itself; `weighting` is not for it. Received: "
                 f"weighting={self.weighting!r}"
+            )
+        noisiest = tf.constant(self.noise_path.t_max)
+        if self.prediction.data_coefficients(self.noise_path, noisiest)[1] == 0:
+            raise ValueError(
+                "A consistency model begins at pure noise, where a prediction of noise says "
+                "nothing of the data. Received: "
+                f"prediction={self.prediction!r}, path={self.noise_path!r}"
             )
         self.stage_steps = checked_count("stage_steps", stage_steps)
         self.stages = checked_count("stages", stages)
@@ -111,13 +120,17 @@ class ConsistencyModel(Diffusion):
         """Adam, rate 5e-4, gradients clipped to a global norm of 1: a network that is tuned."""
         return optimizers.Adam(5e-4, global_clipnorm=1.0)
 
-    def lower_level(self, t):
-        """The times to which the estimates at times t are drawn; 0 in the first stage.
+    def lower_level(self, t, training=True):
+        """The times to which the estimates at times t are drawn, and how far they are away.
+
+        The times are 0 in the first stage; where not `training`, the stage is the last.
 
         In noise-to-signal u = sigma / alpha it is u (1 - n(u) / 2^stage), n(u) = 1 + 8 / (1 + e^u)
         (Geng et al. 2024, eq. 12), not below 0.
         """
-        stage = tf.minimum(self.step.value // self.stage_steps, self.stages)
+        stage = self.stages
+        if training:
+            stage = tf.minimum(self.step.value // self.stage_steps, stage)
         noisiest, _ = self.noise_path.log_snr_range
         log_snr = tf.maximum(self.noise_path.log_snr(t), noisiest)
         level = tf.exp(-log_snr / 2)
@@ -130,7 +143,7 @@ class ConsistencyModel(Diffusion):
         key = self.step_key(training)
         t = self.times([tf.shape(x)[0]], randomness.key(key, "times"))
         noise, y = self.noise_and_labels(x, y, key, training)
-        lower, distance = self.lower_level(t)
+        lower, distance = self.lower_level(t, training)
 
         def estimate(t):
             noisy = self.noise_path.mix(x, noise, t)
@@ -144,12 +157,13 @@ class ConsistencyModel(Diffusion):
         huber = tf.sqrt(error + HUBER**2) - HUBER
         return {"loss": huber / tf.maximum(distance, 1e-3)}
 
-    def _checked_sampling(self, options):
-        sampling = super()._checked_sampling(options)
-        if sampling.sampler in _OF_MEANS:
+    def checked_sampling(self, options=None):
+        sampling = super().checked_sampling(options)
+        sampler = diffusion.samplers.plain(sampling.sampler)
+        if sampler in OF_MEANS:
             raise ValueError(
                 "A consistency model says where the ODE ends, and not which way it goes: its "
-                f"`sampler` is 'consistency'. Received: sampler={sampling.sampler.__name__!r}"
+                f"`sampler` is 'consistency'. Received: sampler={sampler.__name__!r}"
             )
         return sampling
 

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import diffusion, networks, randomness
-from keras_gen.models.base import GenerativeModel, checked_count, in_batches, specs_of
+from keras_gen.models.base import GenerativeModel, in_batches, specs_of
 from keras_gen.models.diffusion_control import Control
 from keras_gen.models.diffusion_likelihood import Likelihoods
 from keras_gen.optimizers import Muon
+from keras_gen.strategies import checked_count
 
 # First and last layers, as Jordan et al. 2024 advise, and what is computed once an image.
 LEFT_TO_ADAM = ["^(stem|patches|out)", "^(time|condition|label)", "modulation"]
@@ -44,8 +45,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             `keras_gen.diffusion.Path`.
         prediction: what the network puts out: "velocity", "noise", "data", "edm" or a
             `keras_gen.diffusion.Prediction`. None: "edm" on EDM's path, else "velocity".
-        weighting: of the squared error over time: "uniform", "min_snr", "edm" or a
-            `keras_gen.diffusion.Weighting`.
+        weighting: of the squared error over time: "uniform", "min_snr", "edm" (for data of the
+            deviation that the prediction is for) or a `keras_gen.diffusion.Weighting`.
         times: at which times to train: "uniform", "stratified", "logit_normal", "log_normal",
             "discrete" or a `keras_gen.diffusion.TimeSampler`. None: logit-normal on the rectified
             flow, log-normal on EDM's path, the path's own steps where it has steps.
@@ -58,7 +59,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         label_dropout: fraction of the examples trained without their label, so that guidance has
             an unconditional model to go by; of no meaning without classes.
         sampler, grid, steps, guidance_scale, guidance_interval: what `generate` does where it is
-            not told otherwise, and what the exported model does.
+            not told otherwise, and what the exported model does. The interval is of no meaning at
+            scale 1.
         seed, ema: as in `GenerativeModel`.
 
     Raises:
@@ -88,16 +90,18 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         self.noise_path = diffusion.get_path(path)  # Keras calls its own name of a model `path`
         is_edm = isinstance(self.noise_path, diffusion.EDM)
         self.prediction = diffusion.get_prediction(prediction or ("edm" if is_edm else "velocity"))
+        if weighting == "edm":
+            sigma_data = getattr(self.prediction, "sigma_data", 0.5)
+            weighting = diffusion.EDMWeighting(sigma_data)
         self.weighting = diffusion.get_weighting(weighting)
         self.times = _checked_times(times, self.noise_path)
-        if upscale is not None and (
-            upscale < 2 or any(side % upscale for side in self.image_shape[:2])
-        ):
+        self._check_weights()
+        self.upscale = None if upscale is None else checked_count("upscale", upscale, least=2)
+        if self.upscale and any(side % self.upscale for side in self.image_shape[:2]):
             raise ValueError(
-                "`upscale` must be at least 2 and divide both sides of the images. "
+                "`upscale` must divide both sides of the images. "
                 f"Received: upscale={upscale!r}, image_shape={self.image_shape}"
             )
-        self.upscale = None if upscale is None else int(upscale)
         self.clip = bool(clip)
         if not 0 <= label_dropout < 1:
             raise ValueError(
@@ -116,7 +120,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             "guidance_scale": guidance_scale,
             "guidance_interval": guidance_interval,
         }
-        self._checked_sampling({})
+        self.checked_sampling()
         if network is None:
             network = networks.unet.denoiser(
                 self.image_shape,
@@ -129,12 +133,27 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         self.averaged_network = self.averages.follow(network)
         self.built = True
 
-    def _check_network(self, network):
-        expected = 3 if self.num_classes else 2
-        if len(network.inputs) != expected:
-            names = "[image, time, label]" if self.num_classes else "[image, time]"
+    def _check_weights(self):
+        """Raises where a time at which it trains has a weight without bound."""
+        up_to_the_end = diffusion.UniformTimes, diffusion.StratifiedTimes, diffusion.DiscreteTimes
+        last = self.weighting(self.noise_path, self.prediction, tf.constant(self.noise_path.t_max))
+        if isinstance(self.times, up_to_the_end) and not np.isfinite(last):
             raise ValueError(
-                f"The network must take {names}, as num_classes={self.num_classes}. "
+                "The weight of the loss is infinite at pure noise, which says nothing of the data "
+                f"where the noise is predicted. Received: weighting={self.weighting!r}, "
+                f"prediction={self.prediction!r}, path={self.noise_path!r}, times={self.times!r}"
+            )
+
+    @property
+    def network_inputs(self):
+        """What the network takes, in this order."""
+        return ["image", "time", *(["label"] if self.num_classes else [])]
+
+    def _check_network(self, network):
+        if len(network.inputs) != len(self.network_inputs):
+            raise ValueError(
+                f"The network must take [{', '.join(self.network_inputs)}], as "
+                f"num_classes={self.num_classes}. "
                 f"Received: a network with inputs {[i.name for i in network.inputs]}"
             )
         taken, made = network.inputs[0].shape[1:], network.outputs[0].shape[1:]
@@ -143,6 +162,13 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             raise ValueError(
                 f"The network must take images {seen} and make images {self.image_shape}. "
                 f"Received: a network from {taken} to {made}"
+            )
+        numbers = [taken.shape[1:] for taken in network.inputs[1:]]
+        if any(shape != () for shape in numbers) or network.outputs[0].dtype != "float32":
+            raise ValueError(
+                "The network must take one number an image besides the image, such as "
+                "keras.Input(()), and put out float32. Received: a network that takes "
+                f"{numbers} an image and puts out {network.outputs[0].dtype}"
             )
 
     def get_config(self):
@@ -262,7 +288,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         return {
             "denoise": self.denoiser(label, sampling.scale, sampling.interval, small=small),
             "path": self.noise_path,
-            "times": sampling.grid(self.noise_path, sampling.steps),
+            "times": sampling.times,
             "draw": lambda step: randomness.row_normal(seed, self.image_shape, "sampler", step),
             "callback": tick if sampling.progress else None,
         }
@@ -272,7 +298,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         return self.noise_path.prior(randomness.row_normal(seed, self.image_shape))
 
     def generate_step(self, seed, label=None, sampling=None):
-        sampling = sampling or self._checked_sampling({})
+        sampling = sampling or self.checked_sampling()
         return sampling.sampler(x=self.prior(seed), **self.sampler_arguments(seed, label, sampling))
 
     def generate(
@@ -298,9 +324,10 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             guidance_scale: float; 1 is no guidance, more follows the labels more closely, at twice
                 the time.
             guidance_interval: (low, high): guidance where low < t <= high alone.
-            grid: "uniform", "logsnr", "karras", "jumps" or a function of (path, steps). None:
-                uniform on the rectified flow and for "ddpm" on a path of discrete steps, "jumps"
-                for "consistency", else "karras".
+            grid: "uniform", "logsnr", "karras", "jumps" or a function of (path, steps) that gives
+                steps + 1 times, falling from `path.t_max` or somewhat less to 0. None: uniform on
+                the rectified flow and for "ddpm" on a path of discrete steps, "jumps" for
+                "consistency", else "karras".
             progress: function (done, total), called after every step of every group of images.
 
         Whatever is None is as the model was told at its making.
@@ -318,15 +345,17 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             self.rows(n, labels, seed),
             batch_size,
             progress,
-            steps=steps,
-            sampler=sampler,
-            guidance_scale=guidance_scale,
-            guidance_interval=guidance_interval,
-            grid=grid,
+            {
+                "steps": steps,
+                "sampler": sampler,
+                "guidance_scale": guidance_scale,
+                "guidance_interval": guidance_interval,
+                "grid": grid,
+            },
         )
 
     def sampled(
-        self, name, function, rows, batch_size, progress, numbers=(), steps_done=None, **options
+        self, name, function, rows, batch_size, progress, options, numbers=(), steps_done=None
     ):
         """Calls a function of (*rows, *numbers, sampling) for all rows.
 
@@ -334,36 +363,42 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         `steps_done` is how many steps a group of rows takes, where not those of the sampler.
         """
         self.check_purpose(enlarges=name == "enlarge")
-        sampling = self._checked_sampling(options)
+        sampling = self.checked_sampling(options)
         guided, interval = sampling.scale is not None, sampling.interval
-        key = (name, sampling.sampler, sampling.grid, guided, progress is not None)
+        key = (name, sampling.sampler, guided, progress is not None)
 
         def compiled(*tensors):
-            *taken, steps, scale, low, high = tensors
+            *taken, times, scale, low, high = tensors
             settings = dataclasses.replace(
                 sampling,
-                steps=steps,
+                times=times,
                 scale=scale if guided else None,
                 interval=(low, high),
                 progress=None if progress is None else (lambda step: self._tick(step)),
             )
             return function(*taken, sampling=settings)
 
-        signature = specs_of(rows) + (len(numbers) + 1) * [tf.TensorSpec([], tf.int32)]
-        signature += 3 * [tf.TensorSpec([], tf.float32)]
-        settings = *numbers, sampling.steps, sampling.scale if guided else 1.0, *interval
+        signature = specs_of(rows) + len(numbers) * [tf.TensorSpec([], tf.int32)]
+        signature += [tf.TensorSpec([None], tf.float64), *3 * [tf.TensorSpec([], tf.float32)]]
+        settings = *numbers, sampling.times, sampling.scale if guided else 1.0, *interval
         if progress is not None:
             groups = sum(
                 -(-min(batch_size, len(rows[0]) - i) // self.generation_rows)
                 for i in range(0, len(rows[0]), batch_size)
             )
-            self._tick = _Ticks(progress, groups * (steps_done or sampling.steps))
+            self._tick = _Ticks(progress, groups * (steps_done or len(sampling.times) - 1))
         return in_batches(
             self.compiled_function(key, compiled, signature), rows, batch_size, *settings
         )
 
-    def _checked_sampling(self, options):
-        """`Sampling` of the model's settings, but for the `options` that are not None."""
+    def checked_sampling(self, options=None):
+        """`Sampling` of the model's settings, but for the `options` that are not None.
+
+        Raises:
+            ValueError: when one of them is out of range.
+            TypeError: when there is no such option.
+        """
+        options = options or {}
         unknown = set(options) - set(self.sampling)
         if unknown:
             raise TypeError(
@@ -373,10 +408,14 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         steps, scale = chosen["steps"], chosen["guidance_scale"]
         interval = chosen["guidance_interval"]
         steps = checked_count("steps", steps)
-        if not scale >= 0:
-            raise ValueError(f"`guidance_scale` must not be negative. Received: {scale!r}")
-        if interval is not None and len(interval) != 2:
-            raise ValueError(f"`guidance_interval` must be (low, high). Received: {interval!r}")
+        if not 0 <= scale < np.inf:
+            raise ValueError(
+                f"`guidance_scale` must be finite and not negative. Received: {scale!r}"
+            )
+        if interval is not None and not (len(interval) == 2 and interval[0] < interval[1]):
+            raise ValueError(
+                f"`guidance_interval` must be (low, high), rising. Received: {interval!r}"
+            )
         if scale != 1 and not self.num_classes:
             raise ValueError(
                 f"Guidance needs a model with classes. Received: guidance_scale={scale!r}"
@@ -391,14 +430,13 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             grid = self._own_grid(sampler)
         return Sampling(
             sampler,
-            diffusion.get_grid(grid),
-            steps,
+            _checked_grid(diffusion.get_grid(grid), self.noise_path, steps),
             None if scale == 1 else float(scale),
             (-1.0, np.inf) if interval is None else tuple(map(float, interval)),
         )
 
     def _own_grid(self, sampler):
-        path = self.noise_path
+        path, sampler = self.noise_path, diffusion.samplers.plain(sampler)
         ancestral = isinstance(path, diffusion.DiscretePath) and sampler is diffusion.ddpm
         if isinstance(path, diffusion.RectifiedFlow) or ancestral:
             return diffusion.uniform
@@ -411,16 +449,14 @@ class Sampling:
 
     Attributes:
         sampler: function of `keras_gen.diffusion.samplers`.
-        grid: function of `keras_gen.diffusion.grids`.
-        steps: int or int32 scalar tensor.
+        times: float64 [steps + 1], falling from the path's `t_max` to 0.
         scale: of the guidance, float or scalar tensor; None for no guidance.
         interval: (low, high), times of the guidance.
         progress: function of the step, called after each; or None.
     """
 
     sampler: Callable
-    grid: Callable
-    steps: int
+    times: np.ndarray | tf.Tensor
     scale: float | None
     interval: tuple
     progress: Callable | None = None
@@ -435,6 +471,23 @@ class _Ticks:
     def __call__(self, step):
         self.done += 1
         self.progress(self.done, self.total)
+
+
+def _checked_grid(grid, path, steps):
+    """The times of a grid, NumPy float64 [steps + 1].
+
+    Raises:
+        ValueError: when they are not so many, or do not fall to 0 within the path.
+    """
+    with tf.init_scope():  # numbers, also where a graph is traced
+        times = np.asarray(grid(path, steps), np.float64)
+    falling = times.shape == (steps + 1,) and (np.diff(times) < 0).all() and times[-1] == 0
+    if not falling or times[0] > path.t_max * (1 + 1e-9):
+        raise ValueError(
+            f"`grid` must give {steps + 1} times that fall from at most {path.t_max} to 0. "
+            f"Received: {times}"
+        )
+    return times
 
 
 def _checked_times(times, path):

@@ -6,7 +6,8 @@ import tensorflow as tf
 from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
 from keras_gen.data.arrays import check_images
-from keras_gen.models.base import checked_count, checked_masks
+from keras_gen.models.base import checked_masks
+from keras_gen.strategies import checked_count
 
 
 class Control:
@@ -42,14 +43,14 @@ class Control:
             *row, repeats = row
             return self.inpaint_images(picture, mask, *row, sampling=sampling, repeats=repeats)
 
-        steps_done = repeats * (how.get("steps") or self.sampling["steps"])
+        steps_done = repeats * (len(self.checked_sampling(how).times) - 1)
         return self.sampled(
-            "inpaint", function, rows, batch_size, progress, [repeats], steps_done, **how
+            "inpaint", function, rows, batch_size, progress, how, [repeats], steps_done
         )
 
     def inpaint_images(self, picture, mask, seed, label=None, sampling=None, repeats=4):
         """As `inpaint`, with tensors: uint8 [batch, h, w, c], bool [batch, h, w], int64 [batch]."""
-        sampling = sampling or self._checked_sampling({})
+        sampling = sampling or self.checked_sampling()
 
         def step(picture, mask, seed, label=None):
             mask = mask[..., None]
@@ -79,8 +80,8 @@ class Control:
 
         Args:
             pictures: uint8 [n, h, w, c].
-            strength: in [0, 1], the part of the sampler's steps that is done: 0 gives the pictures
-                back, 1 keeps nothing of them.
+            strength: in [0, 1], the part of the sampler's steps that is done, rounded to whole
+                steps, at least one: 0 alone gives the pictures back, 1 keeps nothing of them.
             labels: as in `generate`, but for None, which is "no label".
             seed, batch_size, progress: as in `generate`.
             **how: `steps`, `sampler`, `grid`, `guidance_scale`, `guidance_interval`, as in
@@ -93,12 +94,13 @@ class Control:
             ValueError: when the pictures do not fit the model or `strength` is out of range.
         """
         pictures = self.checked_pictures(pictures)
+        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
         if not 0 <= strength <= 1:
             raise ValueError(f"`strength` must lie in [0, 1]. Received: strength={strength!r}")
-        steps = how.get("steps") or self.sampling["steps"]
-        left_out = steps - round(strength * steps)
-        if left_out == steps:
-            return pictures
+        steps = len(self.checked_sampling(how).times) - 1
+        if strength == 0:
+            return pictures.copy()
+        steps_done = max(1, int(strength * steps + 0.5))
 
         def function(picture, *row, sampling):
             *row, start = row
@@ -108,15 +110,16 @@ class Control:
                 times = arguments.pop("times")[start:]
                 noise = randomness.row_normal(seed, self.image_shape)
                 first = tf.cast(times[0], tf.float32)
-                x = self.noise_path.mix(images.from_uint8(picture), noise, first)
+                mixed = self.noise_path.mix(images.from_uint8(picture), noise, first)
+                # the end of a path holds something of the data yet, from which nothing starts
+                x = tf.where(start == 0, self.noise_path.prior(noise), mixed)
                 return images.to_uint8(sampling.sampler(x=x, times=times, **arguments))
 
             return self.grouped(step, [picture, *row])
 
-        rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
-        numbers, steps_done = [left_out], steps - left_out
+        start = steps - steps_done
         return self.sampled(
-            "image_to_image", function, rows, batch_size, progress, numbers, steps_done, **how
+            "image_to_image", function, rows, batch_size, progress, how, [start], steps_done
         )
 
     def interpolate(self, first, second, count, labels=None, batch_size=1024, **how):
@@ -137,17 +140,18 @@ class Control:
             network and of the steps.
         """
         first, second = self.checked_pictures(first), self.checked_pictures(second)
-        if first.shape != second.shape or count < 2:
+        count = checked_count("count", count, least=2)
+        if first.shape != second.shape:
             raise ValueError(
-                "`first` and `second` must be as many, and `count` at least 2. Received: "
-                f"{len(first)} and {len(second)} images, count={count!r}"
+                "`first` and `second` must be as many. Received: "
+                f"{len(first)} and {len(second)} images"
             )
         if "sampler" in how:
             raise ValueError(
                 "`interpolate` solves the ODE by Heun's method alone. Received: "
                 f"sampler={how['sampler']!r}"
             )
-        how = {"grid": "logsnr", **how, "sampler": "heun"}
+        how = {**how, "grid": how.get("grid") or "logsnr", "sampler": "heun"}
         labels = self.picture_rows(len(first), labels, 0)[1:]
 
         def encode(picture, *label, sampling):
@@ -169,13 +173,13 @@ class Control:
             return self.grouped(step, [x, *label])
 
         ends = [
-            self.sampled("encode", encode, [pictures, *labels], batch_size, None, **how)
+            self.sampled("encode", encode, [pictures, *labels], batch_size, None, how)
             for pictures in (first, second)
         ]
         fractions = np.tile(np.linspace(0, 1, count, dtype=np.float32), len(first))
         between = diffusion.slerp(*(np.repeat(x, count, axis=0) for x in ends), fractions)
         rows = [between.numpy(), *(np.repeat(label, count) for label in labels)]
-        made = self.sampled("decode", decode, rows, batch_size, None, **how)
+        made = self.sampled("decode", decode, rows, batch_size, None, how)
         return made.reshape(len(first), count, *self.image_shape)
 
     def mix_classes(self, labels, others, weights, seed=0, batch_size=1024, progress=None, **how):
@@ -189,8 +193,11 @@ class Control:
         Returns:
             uint8 [n, h, w, c].
         """
-        if not self.num_classes:
-            raise ValueError(f"{self.name!r} has no classes to mix.")
+        if not self.num_classes or labels is None or others is None:
+            raise ValueError(
+                "Two classes are needed, of a model that has classes. Received: "
+                f"labels={labels!r}, others={others!r}, num_classes={self.num_classes}"
+            )
         weights = np.asarray(weights, np.float32)
         if weights.ndim != 1 or not ((weights >= 0) & (weights <= 1)).all():
             raise ValueError(f"`weights` must be [n] within [0, 1]. Received: weights={weights!r}")
@@ -211,7 +218,7 @@ class Control:
 
             return self.grouped(step, rows)
 
-        return self.sampled("mix_classes", function, rows, batch_size, progress, **how)
+        return self.sampled("mix_classes", function, rows, batch_size, progress, how)
 
     def enlarge(self, pictures, labels=None, seed=0, batch_size=1024, progress=None, **how):
         """Enlarges pictures by `upscale` (SR3, Saharia et al. 2021).
@@ -237,11 +244,11 @@ class Control:
                 f"Pictures must be [n, *{small}]. Received: pictures of shape {pictures.shape}"
             )
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
-        return self.sampled("enlarge", self.enlarge_images, rows, batch_size, progress, **how)
+        return self.sampled("enlarge", self.enlarge_images, rows, batch_size, progress, how)
 
     def enlarge_images(self, picture, seed, label=None, sampling=None):
         """As `enlarge`, with tensors: uint8 [batch, h / upscale, w / upscale, c], int64 [batch]."""
-        sampling = sampling or self._checked_sampling({})
+        sampling = sampling or self.checked_sampling()
 
         def step(picture, seed, label=None):
             small = images.from_uint8(picture)
@@ -258,7 +265,8 @@ class Control:
         """As in `GenerativeModel`, and `inpaint`.
 
         A model that enlarges has `serving_default` alone: image uint8 [batch, h / upscale,
-        w / upscale, c], seed int64 [batch] (and label) -> images.
+        w / upscale, c], seed int64 [batch] (and label) -> images. Where the model was trained
+        without labels too, the label `num_classes` of a picture is "no label".
         """
         if not self.upscale:
             return {**super().signatures(), "inpaint": self._inpaint_signature()}
@@ -268,7 +276,7 @@ class Control:
         ]
 
         def serving_default(image, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image, seed], label)):
+            with tf.control_dependencies(self._picture_checks([image, seed], label)):
                 return {"images": self.enlarge_images(tf.identity(image), seed, label)}
 
         return {"serving_default": (serving_default, signature)}
@@ -284,10 +292,14 @@ class Control:
         ]
 
         def inpaint(image, mask, seed, label=None):
-            with tf.control_dependencies(self.request_checks([image, mask, seed], label)):
+            with tf.control_dependencies(self._picture_checks([image, mask, seed], label)):
                 return {"images": self.inpaint_images(image, mask, tf.identity(seed), label)}
 
         return inpaint, signature
+
+    def _picture_checks(self, parts, label):
+        """As `request_checks`, of given pictures, which may have no label."""
+        return self.request_checks(parts, label, with_none=self.label_dropout > 0)
 
     def picture_rows(self, n, labels, seed=0):
         """As `rows`, of given pictures; where there are no labels, "no label" is the label."""

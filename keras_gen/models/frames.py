@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images, losses, networks, randomness
-from keras_gen.models.base import GenerativeModel, checked_count, in_batches
+from keras_gen.models.base import GenerativeModel, in_batches
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
+from keras_gen.strategies import checked_count
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -195,6 +196,11 @@ class FramePredictor(RollOut, GenerativeModel):
         log_prob, nats, and bits_per_dimension, float32 [batch]."""
 
         def log_prob(sequence, seed, label=None):
+            some = tf.debugging.Assert(
+                tf.shape(sequence)[1] > 0, ["Sequences need frames. Received:", tf.shape(sequence)]
+            )
+            with tf.control_dependencies([some]):
+                sequence = tf.identity(sequence)
             nats = tf.reduce_sum(self.log_prob_frames(sequence, seed, label), 1)
             dimensions = tf.cast(tf.reduce_prod(tf.shape(sequence)[1:]), tf.float32)
             bits = self.likelihood.bits_per_dimension(nats, dimensions)

@@ -13,12 +13,12 @@ from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
 from keras_gen.models.adversarial import AdversarialModel, mean_total
-from keras_gen.models.base import checked_count, in_batches
+from keras_gen.models.base import in_batches
 from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
 from keras_gen.schedules import value_at
-from keras_gen.strategies import positive
+from keras_gen.strategies import checked_count, positive
 
 
 class Fakes(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.models.base import GenerativeModel
+from keras_gen.models.diffusion import Diffusion
 
 SMALLEST_DEVIATION = 1e-3  # so that a channel of the latents that says nothing is not blown up
 
@@ -154,7 +155,7 @@ class LatentDiffusion(GenerativeModel):
         """
         rows = self.rows(n, labels, seed)
         return self.diffusion.sampled(
-            ("latent", "generate"), self.generate_images, rows, batch_size, progress, **how
+            ("latent", "generate"), self.generate_images, rows, batch_size, progress, how
         )
 
     @property
@@ -165,6 +166,11 @@ class LatentDiffusion(GenerativeModel):
 
 def _check_pair(autoencoder, diffusion):
     """Raises unless the two fit one another."""
+    if not isinstance(diffusion, Diffusion) or not hasattr(autoencoder, "encode_step"):
+        raise ValueError(
+            "`autoencoder` must be a VAE, VQVAE or Autoencoder, `diffusion` a Diffusion. Received: "
+            f"{type(autoencoder).__name__} and {type(diffusion).__name__}"
+        )
     latent_shape = diffusion.image_shape
     if math.prod(latent_shape) != autoencoder.latent_dim:
         raise ValueError(

@@ -7,6 +7,7 @@ from scipy import stats
 from keras_gen import images, networks, randomness
 from keras_gen.models.base import in_batches, specs_of
 from keras_gen.models.decoding import Decoding
+from keras_gen.strategies import checked_count
 
 LATENT_DIM = 32
 
@@ -35,9 +36,9 @@ class Latents(Decoding):
             latent_dim = decoder.inputs[0].shape[-1]
         if latent_dim is None and encoder is not None:
             latent_dim = encoder.outputs[0].shape[-1] // parameters
-        self.latent_dim = LATENT_DIM if latent_dim is None else int(latent_dim)
-        if self.latent_dim < 1:
-            raise ValueError(f"`latent_dim` must be positive. Received: latent_dim={latent_dim!r}")
+        if latent_dim is None:
+            latent_dim = LATENT_DIM
+        self.latent_dim = checked_count("latent_dim", latent_dim)
         default = {"num_classes": self.num_classes, "latent_dim": self.latent_dim}
         if encoder is None:
             encoder = networks.autoencoder.encoder(
@@ -130,10 +131,11 @@ class Latents(Decoding):
             ValueError: when the pictures do not fit the model or one another.
         """
         first, second = self.checked_pictures(first), self.checked_pictures(second)
-        if first.shape != second.shape or count < 2:
+        count = checked_count("count", count, least=2)
+        if first.shape != second.shape:
             raise ValueError(
-                "`first` and `second` must be as many, and `count` at least 2. Received: "
-                f"{len(first)} and {len(second)} images, count={count!r}"
+                "`first` and `second` must be as many. Received: "
+                f"{len(first)} and {len(second)} images"
             )
         start, end = (
             self.latents(pictures, labels, batch_size)[:, None] for pictures in (first, second)
@@ -161,6 +163,7 @@ class Latents(Decoding):
         if (
             values.ndim != 1
             or chosen.ndim != 1
+            or chosen.dtype.kind not in "iu"
             or not np.isin(chosen, range(self.latent_dim)).all()
         ):
             raise ValueError(
@@ -189,10 +192,10 @@ class Latents(Decoding):
         Raises:
             ValueError: when the latent has not two units, or the label does not fit.
         """
-        if self.latent_dim != 2 or count < 1:
+        count = checked_count("count", count)
+        if self.latent_dim != 2:
             raise ValueError(
-                "A manifold needs a latent of two units, and `count` of at least 1. "
-                f"Received: latent_dim={self.latent_dim}, count={count!r}"
+                f"A manifold needs a latent of two units. Received: latent_dim={self.latent_dim}"
             )
         steps = stats.norm.ppf((np.arange(count) + 0.5) / count).astype(np.float32)
         noise = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)

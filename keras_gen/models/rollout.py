@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images
-from keras_gen.models.base import checked_count, in_batches
+from keras_gen.models.base import in_batches
+from keras_gen.strategies import checked_count
 
 
 class RollOut:

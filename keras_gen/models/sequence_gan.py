@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.models.adversarial import AdversarialModel
-from keras_gen.models.base import checked_count
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
+from keras_gen.strategies import checked_count
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -58,6 +58,10 @@ class SequenceGAN(RollOut, AdversarialModel):
         penalties: list of `keras_gen.losses.Penalty` on each of the discriminators. None: R1 and R2
             (Huang et al. 2024) of weight 10, because at 1 the discriminators soon win; for the
             Wasserstein loss WGAN-GP's.
+        continuation_weight: of the mean absolute difference between the frames that go on from at
+            least two given ones, by which one sees where things move, and the true ones (Mathieu et
+            al. 2016): for motion that those decide. Where many continuations are as good, it blurs
+            them.
         seed, ema: as in `GenerativeModel`.
 
     Raises:
@@ -77,6 +81,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         motion_discriminator=None,
         loss="relativistic",
         penalties=None,
+        continuation_weight=0.0,
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
@@ -95,6 +100,12 @@ class SequenceGAN(RollOut, AdversarialModel):
         elif penalties is None:
             penalties = [losses.R1(), losses.R2()]
         self.penalties = list(penalties)
+        if not continuation_weight >= 0:
+            raise ValueError(
+                "`continuation_weight` must not be negative. "
+                f"Received: continuation_weight={continuation_weight!r}"
+            )
+        self.continuation_weight = float(continuation_weight)
 
         shared = {"num_classes": self.num_classes}
         if generator is None:
@@ -169,6 +180,7 @@ class SequenceGAN(RollOut, AdversarialModel):
             "motion_discriminator": keras.saving.serialize_keras_object(self.motion_discriminator),
             "loss": keras.saving.serialize_keras_object(self.loss_function),
             "penalties": [keras.saving.serialize_keras_object(p) for p in self.penalties],
+            "continuation_weight": self.continuation_weight,
         }
 
     @property
@@ -188,7 +200,8 @@ class SequenceGAN(RollOut, AdversarialModel):
     @property
     def loss_names(self):
         terms = ["generator_loss", "discriminator_loss", *(p.name for p in self.penalties)]
-        return ["loss", *(f"{judge}_{term}" for judge in ("frame", "motion") for term in terms)]
+        terms = [f"{judge}_{term}" for judge in ("frame", "motion") for term in terms]
+        return ["loss", *terms, *(["continuation_loss"] if self.continuation_weight else [])]
 
     def given_frames(self, batch, key):
         """How many first frames are given, int32 [batch]: none, or 1 to `max_given` of them."""
@@ -259,7 +272,7 @@ class SequenceGAN(RollOut, AdversarialModel):
                 terms[f"{name}_{penalty.name}"] = term
         return terms, logits
 
-    def generator_terms(self, real, fake, labels, key, training=True):
+    def generator_terms(self, real, fake, given, labels, key, training=True):
         """The generator's losses, of the same key: dict from name to float32 [batch]."""
         terms = {}
         for name in real:
@@ -268,6 +281,12 @@ class SequenceGAN(RollOut, AdversarialModel):
             if self.loss_function.pairs_real:
                 real_logits = self.judge(name, real[name], labels, key, training)
             terms[f"{name}_generator_loss"] = self.loss_function.generator(fake_logits, real_logits)
+        if self.continuation_weight:
+            away = tf.reduce_mean(tf.abs(fake["motion"] - real["motion"]), [2, 3, 4])
+            made = (tf.range(self.num_frames) >= given[:, None]) & (given[:, None] >= 2)
+            counted = tf.cast(made, tf.float32)
+            away = tf.reduce_sum(counted * away, 1) / tf.maximum(tf.reduce_sum(counted, 1), 1)
+            terms["continuation_loss"] = self.continuation_weight * away
         return terms
 
     def train_step(self, data):
@@ -282,7 +301,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         terms, own = self.alternate(
             lambda: self.seen(self.fakes(x, given, labels, key), times),
             lambda fake: self.discriminators_down(fake, discriminator_terms),
-            lambda fake: self.generator_terms(real, fake, labels, key),
+            lambda fake: self.generator_terms(real, fake, given, labels, key),
         )
         self.finish_step()
         return self.report(self.with_total(terms | own))
@@ -301,7 +320,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         given, times = self._times(tf.shape(first)[0], key)
         real = self.seen(first, times)
         fake = self.seen(self.fakes(first, given, second, key, training=False), times)
-        own = self.generator_terms(real, fake, second, key, training=False)
+        own = self.generator_terms(real, fake, given, second, key, training=False)
         return own, *self.discriminator_terms(real, fake, second, key, training=False)
 
     def checked_pictures(self, pictures):

@@ -13,7 +13,8 @@ from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.data.arrays import check_images
 from keras_gen.layers import HistoryBuffer
 from keras_gen.models.adversarial import AdversarialModel
-from keras_gen.models.base import checked_count, in_batches, specs_of
+from keras_gen.models.base import in_batches, specs_of
+from keras_gen.strategies import checked_count
 
 
 class Translator(AdversarialModel):

@@ -11,6 +11,7 @@ from keras_gen.models.base import GenerativeModel
 from keras_gen.models.latents import Latents
 from keras_gen.models.vae_likelihood import ImportanceBound
 from keras_gen.networks import inputs
+from keras_gen.strategies import checked_count
 
 LOG_VARIANCES = (-20.0, 20.0)  # further away they are cut, so that no exponential overflows
 COLLAPSED = 0.01  # nats for each latent unit
@@ -86,7 +87,8 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         for name, value in weights.items():
             if not value >= 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
-        self.beta, self.free_bits, self.warm_up = float(beta), float(free_bits), int(warm_up)
+        self.beta, self.free_bits = float(beta), float(free_bits)
+        self.warm_up = checked_count("warm_up", warm_up, least=0)
         self.likelihood = losses.get_likelihood(likelihood)
         output = {"parameters": self.likelihood.parameters, "shared": self.likelihood.shared}
         self.use_networks(encoder, decoder, latent_dim, 2, output)

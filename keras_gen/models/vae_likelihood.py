@@ -5,8 +5,9 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images, randomness
-from keras_gen.models.base import checked_count, in_batches, specs_of
+from keras_gen.models.base import in_batches, specs_of
 from keras_gen.networks import inputs
+from keras_gen.strategies import checked_count
 
 CHUNK = 50  # latents of an image that are decoded at a time
 

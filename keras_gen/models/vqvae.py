@@ -230,6 +230,7 @@ class VQVAE(GenerativeModel):
         self.prior.network.trainable = of_prior
         self.averages = self.prior.averages if of_prior else self.autoencoder_averages
         self.step.assign(0)
+        self.prior.step.assign(0)
         self.compiled = False
 
     # Training
@@ -287,8 +288,10 @@ class VQVAE(GenerativeModel):
                 vectors, priorities = context.all_gather([vectors, priorities], axis=0)
                 vectors, _ = codebook.highest(priorities, vectors, self.codebook_size)
             book, counts = codebook.restarted(book, counts, vectors, self.restart_below)
-        self.codebook.assign(book)
-        self.counts.assign(counts)
+        # float16 may overflow, in a step that the optimizer then leaves out
+        finite = tf.reduce_all(tf.math.is_finite(book)) & tf.reduce_all(tf.math.is_finite(counts))
+        self.codebook.assign(tf.where(finite, book, self.codebook.value))
+        self.counts.assign(tf.where(finite, counts, self.counts.value))
 
     def _over_replicas(self, *tensors):
         """The sums of tensors over all replicas."""

@@ -5,6 +5,7 @@ from keras_gen.networks import (
     convlstm,
     dcgan,
     dit,
+    inputs,
     mlp,
     patchgan,
     pixelcnn,

@@ -65,6 +65,41 @@ def condition(width, num_classes, initial):
     return taken, silu(x, "condition_out")
 
 
+def with_span(network):
+    """A denoiser of this project that also takes how far to go, and begins by not caring.
+
+    Args:
+        network: Functional model of [image, time] (and label), whose `condition` is that of this
+            module; its layers become those of the new one.
+
+    Returns:
+        Functional model of [image, time, span] (and label), span float32 [batch] in [0, 1]: 0 at
+        first in its effect.
+
+    Raises:
+        ValueError: when the network has no such condition.
+    """
+    names = [layer.name for layer in network.layers]
+    if not {"time_embedding", "time_1"} <= set(names):
+        raise ValueError(
+            "The network must be a denoiser of `keras_gen.networks`, with its layers "
+            f"'time_embedding' and 'time_1'. Received: a network with layers {names}"
+        )
+    embedding, first = network.get_layer("time_embedding"), network.get_layer("time_1")
+    image, time, *label = network.inputs
+    rest = keras.Model([image, first.output, *label], network.output, name=network.name)
+    time = keras.Input((), name="time")
+    span = keras.Input((), name="span")
+    told = layers.Dense(
+        first.units, use_bias=False, kernel_initializer="zeros", dtype="float32", name="span_1"
+    )(TimeEmbedding(embedding.dim, name="span_embedding")(span))
+    both = layers.Add(name="time_and_span", dtype="float32")([first(embedding(time)), told])
+    image = keras.Input(image.shape[1:], name="image")
+    label = [label_input()] if label else []
+    taken = [image, time, span, *label]
+    return keras.Model(taken, rest([image, both, *label]), name=f"{network.name}_with_span")
+
+
 def patch_side(image_shape):
     """Side of the squares of pixels that a denoiser takes as one position, by the image's size."""
     shorter = min(image_shape[:2])

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_gen.layers import Dropout, GroupNorm
+from keras_gen.layers import Dropout, GroupNorm, Recomputed
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
 
@@ -20,6 +20,7 @@ def denoiser(
     block="separable",
     dropout=0.0,
     condition_channels=0,
+    recompute=False,
     seed=0,
 ):
     """Noisy images and times to what is predicted, shaped as the images.
@@ -31,7 +32,8 @@ def denoiser(
         width: channels of the first level.
         multipliers: channels of each level, in units of `width`; each level has half the side of
             the one before.
-        blocks: residual blocks at each level on the way down; on the way up there is one more.
+        blocks: residual blocks at each level on the way down and on the way up, where the first
+            level has one more.
         attention: levels, counted from 0, whose blocks are followed by self-attention; with any,
             the block in the middle is too. None of them by default: in minutes on CPUs more is
             learned without (benchmarks/diffusion_settings.md).
@@ -44,6 +46,8 @@ def denoiser(
             convolutions.
         dropout: fraction dropped within each block.
         condition_channels: channels, besides the image's, that the network sees at every pixel.
+        recompute: whether training computes the activations within each block once more rather
+            than keep them (benchmarks/diffusion_memory.md); the same numbers.
         seed: int, of the initial weights.
 
     Returns:
@@ -58,7 +62,7 @@ def denoiser(
             "`width` times each of `multipliers` must be a multiple of 8, the groups that are "
             f"normalized. Received: width={width!r}, multipliers={multipliers!r}"
         )
-    net = _Builder(Initializers(seed), activation, block, dropout)
+    net = _Builder(Initializers(seed), activation, block, dropout, recompute)
     patch = patch or inputs.patch_side(image_shape)
     height, columns, channels = image_shape
     unit = patch * 2 ** (len(multipliers) - 1)
@@ -109,34 +113,42 @@ def denoiser(
 class _Builder:
     """Adds layers that share initializers, an activation and the condition."""
 
-    def __init__(self, initial, activation, block, dropout):
+    def __init__(self, initial, activation, block, dropout, recompute):
         blocks = {"dense": self._dense_block, "separable": self._separable_block}
         if block not in blocks:
             raise ValueError(f"`block` must be one of {sorted(blocks)}. Received: block={block!r}")
         self.initial, self.activation, self.dropout = initial, activation, dropout
-        self.block, self.condition = blocks[block], None
+        self.block, self.condition, self.recompute = blocks[block], None, recompute
 
     def block_at(self, x, channels, name, attends):
         """A residual block, its last layer zero at first, and self-attention where wanted."""
-        residual = self.block(x, channels, name)
+        if not self.recompute:
+            return self._block_at(x, self.condition, channels, name, attends)
+        taken = [keras.Input(part.shape[1:], dtype=part.dtype) for part in (x, self.condition)]
+        made = self._block_at(*taken, channels, name, attends)
+        block = keras.Model(taken, made, name=f"{name}_block")
+        return Recomputed(block, name=f"{name}_recomputed")([x, self.condition])
+
+    def _block_at(self, x, condition, channels, name, attends):
+        residual = self.block(x, condition, channels, name)
         if x.shape[-1] != channels:
             x = self.conv(channels, 1, x, f"{name}_shortcut", bias=False)
         x = layers.Add(name=name)([x, residual])
         return self._attention(x, f"{name}_attention") if attends else x
 
-    def _dense_block(self, x, channels, name):
+    def _dense_block(self, x, condition, channels, name):
         h = self.activate(GroupNorm(name=f"{name}_norm_1")(x), f"{name}_1")
         h = self.conv(channels, 3, h, f"{name}_1", bias=False)
-        modulation = self.dense(2 * channels, self.condition, f"{name}_modulation", zero=True)
+        modulation = self.dense(2 * channels, condition, f"{name}_modulation", zero=True)
         h = self.activate(GroupNorm(name=f"{name}_norm_2")(h, modulation), f"{name}_2")
         h = self._dropped(h, name)
         return self.conv(channels, 3, h, f"{name}_2", zero=True)
 
-    def _separable_block(self, x, channels, name):
+    def _separable_block(self, x, condition, channels, name):
         h = layers.DepthwiseConv2D(
             3, padding="same", depthwise_initializer=self.initial.glorot(), name=f"{name}_depthwise"
         )(x)
-        modulation = self.dense(2 * x.shape[-1], self.condition, f"{name}_modulation", zero=True)
+        modulation = self.dense(2 * x.shape[-1], condition, f"{name}_modulation", zero=True)
         h = GroupNorm(name=f"{name}_norm")(h, modulation)
         h = self.activate(self.conv(2 * channels, 1, h, f"{name}_1"), f"{name}_1")
         h = self._dropped(h, name)

@@ -188,6 +188,19 @@ def unet(image_shape, num_classes):
     )
 
 
+def attending_unet(image_shape, num_classes):
+    return networks.unet.denoiser(
+        image_shape,
+        num_classes,
+        width=16,
+        multipliers=(1,),
+        blocks=1,
+        attention=(0,),
+        block="dense",
+        dropout=0.1,
+    )
+
+
 def dit(image_shape, num_classes):
     return networks.dit.denoiser(image_shape, num_classes, width=32, depth=1, heads=2)
 
@@ -427,7 +440,10 @@ CASES = [
         learning_rate=1e-2,
         progress=loss_on_data,
     ),
-    diffusion("rectified_flow", labelled=True, steps=4),
+    diffusion("rectified_flow", labelled=True, steps=4, guidance_scale=1.5),
+    diffusion(
+        "edm", labelled=False, network=attending_unet, eager=True, path="edm", weighting="edm"
+    ),
     diffusion(
         "ddpm",
         labelled=False,
@@ -455,6 +471,15 @@ CASES = [
         learning_rate=4e-3,
         stage_steps=20,
         stages=3,
+    ),
+    diffusion(
+        "mean_flow",
+        labelled=False,
+        kind=models.MeanFlow,
+        network=lambda *shape_and_classes: networks.inputs.with_span(unet(*shape_and_classes)),
+        learning_rate=4e-3,
+        eager=True,
+        steps=2,
     ),
     Case(
         "pixelcnn-categorical",

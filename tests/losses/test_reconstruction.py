@@ -26,6 +26,16 @@ def test_cross_entropy_is_least_at_the_image_and_finite_at_its_opposite():
     assert 5 < losses.cross_entropy(black, -black)[0] < 20
 
 
+def test_cross_entropy_has_a_slope_where_a_pixel_is_most_wrong():
+    """Through tanh of 7, all but 1, where the image is black: 1 for each of the logit's halves."""
+    logit = tf.constant([[[[7.0], [-7.0]]]])
+    with tf.GradientTape() as tape:
+        tape.watch(logit)
+        loss = 2 * losses.cross_entropy(-tf.ones_like(logit), tf.tanh(logit / 2))[0]
+    wrong, right = tf.reshape(tape.gradient(loss, logit), [-1]).numpy()
+    assert 0.95 < wrong < 1 and 0 < right < 0.01
+
+
 def test_an_unknown_loss_is_named():
     with pytest.raises(ValueError, match="loss='mse'"):
         losses.get_reconstruction_loss("mse")

@@ -86,7 +86,9 @@ def test_each_score_stands_with_its_sources_and_interval():
     result = found["reconstruction_error"]
     assert (result.name, result.n_real, result.parameters["n_anomalous"]) == ("auroc", 25, 20)
     assert result.parameters["score"] == "reconstruction_error"
-    assert result.parameters["factor"] == 3.0 and result.confidence == 0.95
+    assert "factor" not in result.parameters and result.confidence == 0.95
+    assert result.split is None
+    assert found["likelihood"].parameters["factor"] == 3.0
     # flat images are nearer to grey 100 than noise is, and much simpler
     assert found["likelihood"].value == found["complexity"].value == 0
     assert found["likelihood_corrected"].value == 1
@@ -110,10 +112,28 @@ def test_a_likelihood_of_other_data_than_the_picture_is_warned_of():
     found = kg.metrics.anomaly(model, noise(2), noise(2), num_resamples=2, samples=2)
     assert found["likelihood"].warnings == ()
     assert "binarized: 1 where" in found["likelihood_corrected"].warnings[0]
+    for dequantize in (True, False):
+        gaussian = kg.losses.Gaussian(dequantize=dequantize)
+        model = kg.models.VAE(SHAPE, likelihood=gaussian)
+        again = kg.metrics.anomaly(model, noise(2), noise(2), num_resamples=2, samples=2)
+        assert bool(again["likelihood_corrected"].warnings) != dequantize
     assert found["likelihood"].parameters["estimator"] == "importance-weighted bound, k = 2"
 
 
+def test_grey_pictures_need_no_channel_and_a_model_may_be_a_file(tmp_path):
+    pictures = noise(16)  # as many as there are rows
+    error = kg.metrics.reconstruction_error(Grey(), pictures[..., 0])
+    np.testing.assert_array_equal(error, kg.metrics.reconstruction_error(Grey(), pictures))
+    model = kg.models.Autoencoder(SHAPE)
+    model.save(tmp_path / "model.keras")
+    sets = noise(3), flat(3, 0)
+    of_file = kg.metrics.anomaly(tmp_path / "model.keras", *sets, num_resamples=2)
+    assert of_file == kg.metrics.anomaly(model, *sets, num_resamples=2)
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"settings \['samples'\] are of"):
+        kg.metrics.anomaly(kg.models.Autoencoder(SHAPE), noise(2), noise(2), samples=5)
     model = kg.models.Autoencoder(SHAPE, 10)
     with pytest.raises(ValueError, match="Received: a model with num_classes=10"):
         kg.metrics.anomaly(model, noise(2), noise(2))

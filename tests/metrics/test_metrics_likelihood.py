@@ -56,6 +56,11 @@ def test_some_images_are_chosen_by_the_seed(pictures):
     assert first == again != other
 
 
+def test_arrays_have_the_split_that_they_are_said_to_have(pictures):
+    assert kg.metrics.likelihood(Told(), pictures).split is None
+    assert kg.metrics.likelihood(Told(), pictures, split="mine").split == "mine"
+
+
 def test_what_is_infinite_is_null_in_json(pictures):
     record = kg.metrics.likelihood(Told(), pictures, 1).to_dict()
     assert record["standard_error"] is None
@@ -72,7 +77,7 @@ def test_every_family_gives_the_same_report():
             kg.models.VAE(shape, 10, latent_dim=2, likelihood=kg.losses.Bernoulli("stochastic")),
             {"samples": 3},
         ),
-        "probability-flow ODE, 2 steps of Heun, probes: 1": (
+        "probability-flow ODE from noise of deviation 0.002, 2 steps of Heun, probes: 1": (
             kg.models.Diffusion(shape, 10, unet),
             {"steps": 2},
         ),

@@ -199,6 +199,22 @@ def test_cached_sampling_at_several_resolutions(shape, num_classes, likelihood, 
     np.testing.assert_array_equal(cached, model.generate(66, seed=2, cached=False))
 
 
+@pytest.mark.parametrize("kind", ["gated", "plus_plus"])
+def test_dropout_is_for_training_alone(kind):
+    make = getattr(kg.networks.pixelcnn, kind)
+    own = {"width": 8, "blocks": 1, "first_kernel": 3}
+    networks = [make(GREY, 4, None, "categorical", dropout=rate, **own) for rate in (0.0, 0.5)]
+    plain, dropped = (lively(GREY, None, 4, net, "categorical") for net in networks)
+    images = plain.generate(3, seed=2)
+    np.testing.assert_array_equal(images, dropped.generate(3, seed=2))
+    np.testing.assert_array_equal(images, dropped.generate(3, seed=2, cached=False))
+    x = tf.zeros([64, *GREY])
+    first, second = (model.compute_loss(x)["loss"].numpy() for model in (plain, dropped))
+    assert np.ptp(first) < 1e-6 and np.ptp(second) > 1e-3  # each image drops units of its own
+    quiet = dropped.compute_loss(x, training=False)["loss"]
+    np.testing.assert_allclose(quiet, first, rtol=1e-5)
+
+
 def test_cached_sampling_of_embedded_levels():
     network = kg.networks.pixelcnn.gated(GREY, 300, width=8, blocks=1, embedding=4)
     model = kg.models.PixelCNN(GREY, levels=300, network=network)

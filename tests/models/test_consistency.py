@@ -1,5 +1,7 @@
 """`ConsistencyModel`: what the conformance suite does not ask of every model."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -93,11 +95,42 @@ def test_every_step_changes_the_image(path):
     assert (one != two).any() and (two != three).any()
 
 
+@pytest.mark.parametrize("step, stage", [(0, 0), (9, 0), (10, 1), (25, 2), (49, 4), (90, 4)])
+def test_levels_are_those_of_easy_consistency_tuning(step, stage):
+    """Geng et al. 2024: the lower level is u (1 - n(u) / q^stage) of u, q = 2 and k = 8, b = 1."""
+    model = kg.models.ConsistencyModel(
+        SHAPE, network=zero_network(), path="edm", stage_steps=10, stages=4
+    )
+    model.step.assign(step)
+    u = np.array([0.5, 1.0, 3.0, 20.0, 80.0], np.float32)
+    lower, distance = (value.numpy() for value in model.lower_level(tf.constant(u)))
+    expected = u * np.maximum(1 - (1 + 8 / (1 + np.exp(u))) / 2**stage, 0)
+    np.testing.assert_allclose(lower, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(distance, u - expected, rtol=1e-4, atol=1e-4)
+    last, _ = model.lower_level(tf.constant(u), training=False)
+    ends = u * np.maximum(1 - (1 + 8 / (1 + np.exp(u))) / 2**4, 0)
+    np.testing.assert_allclose(last, ends, rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_is_pseudo_hubers_over_the_distance():
+    """A network that says 0 of the data: the distance is 0 or, at the data, that of x from 0."""
+    model = kg.models.ConsistencyModel(SHAPE, network=zero_network(), prediction="data")
+    x = next(iter(digits(SHAPE, False).batches(16, seed=0)))
+    key = model.step_key()
+    t = model.times([16], kg.randomness.key(key, "times")).numpy()
+    c = 5.4e-4
+    expected = np.sqrt(np.mean(np.square(x), axis=(1, 2, 3)) + c**2) - c
+    expected /= np.minimum(t / (1 - t), 160)  # the first stage goes down to the data
+    np.testing.assert_allclose(model.compute_loss(x)["loss"], expected, rtol=1e-3)
+
+
 def test_what_needs_the_mean_of_the_data_is_refused():
     model = kg.models.ConsistencyModel(SHAPE, network=zero_network())
     pictures = digits(SHAPE).take(2, seed=0)[0]
     with pytest.raises(ValueError, match="sampler='heun'"):
         model.generate(2, sampler="heun")
+    with pytest.raises(ValueError, match="sampler='ddim'"):
+        model.generate(2, sampler=functools.partial(d.ddim, eta=1.0))
     with pytest.raises(ValueError, match="sampler='heun'"):
         model.interpolate(pictures, pictures, 3)
     for call in (model.log_prob, model.variational_bound):
@@ -108,6 +141,8 @@ def test_what_needs_the_mean_of_the_data_is_refused():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="stages=0"):
         kg.models.ConsistencyModel(SHAPE, network=zero_network(), stages=0)
+    with pytest.raises(ValueError, match="nothing of the data"):
+        kg.models.ConsistencyModel(SHAPE, network=zero_network(), prediction="noise")
     with pytest.raises(ValueError, match="weights its loss itself"):
         kg.models.ConsistencyModel(SHAPE, network=zero_network(), weighting="min_snr")
     assert keras.saving.get_registered_object("keras_gen>ConsistencyModel")

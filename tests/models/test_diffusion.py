@@ -1,5 +1,7 @@
 """`Diffusion`: what the conformance suite does not ask of every model."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -25,6 +27,16 @@ def network(num_classes=None, **kwargs):
 def zero_network():
     """Puts out zeros, whatever it sees."""
     image, time = keras.Input(SHAPE), keras.Input(())
+    return keras.Model([image, time], keras.layers.Rescaling(0.0)(image))
+
+
+def half_network():
+    image, time = keras.Input(SHAPE), keras.Input(())
+    return keras.Model([image, time], keras.layers.Rescaling(0.0, dtype="bfloat16")(image))
+
+
+def column_network():
+    image, time = keras.Input(SHAPE), keras.Input((1,))
     return keras.Model([image, time], keras.layers.Rescaling(0.0)(image))
 
 
@@ -168,15 +180,24 @@ def test_inpaint_is_exported(labelled, pictures, tmp_path):
     endpoint = tf.saved_model.load(tmp_path / "1").signatures["inpaint"]
     mask = np.zeros((5, *SHAPE[:2]), bool)
     mask[:, :, 4:] = True
-    seeds, labels = np.arange(5), np.array([0, 1, 2, 3, 4], np.int32)
-    answer = endpoint(
-        image=tf.constant(pictures),
-        mask=tf.constant(mask),
-        seed=tf.constant(seeds, tf.int64),
-        label=tf.constant(labels),
-    )
+    seeds = np.arange(5)
+
+    def answered(labels):
+        return endpoint(
+            image=tf.constant(pictures),
+            mask=tf.constant(mask),
+            seed=tf.constant(seeds, tf.int64),
+            label=tf.constant(labels),
+        )["images"]
+
+    labels = np.array([0, 1, 2, 3, 4], np.int32)
     expected = labelled.inpaint(pictures, mask, labels, seed=seeds)
-    np.testing.assert_array_equal(answer["images"], expected)
+    np.testing.assert_array_equal(answered(labels), expected)
+    # no label is a label
+    expected = labelled.inpaint(pictures, mask, seed=seeds)
+    np.testing.assert_array_equal(answered(np.full(5, 10, np.int32)), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Labels must lie"):
+        answered(np.full(5, 11, np.int32))
 
 
 def test_image_to_image_goes_from_the_picture_to_a_new_image(plain, pictures):
@@ -189,6 +210,14 @@ def test_image_to_image_goes_from_the_picture_to_a_new_image(plain, pictures):
         for s in (0.1, 0.8)
     )
     assert near < far
+    assert (plain.image_to_image(pictures, 0.1, steps=1) != pictures).any()  # one step at least
+
+
+@pytest.mark.parametrize("path", ["edm", "linear"])
+def test_image_to_image_of_strength_1_keeps_nothing_of_the_picture(path, pictures):
+    model = lively(kg.models.Diffusion(SHAPE, network=network(), path=path, steps=3))
+    made = model.image_to_image(pictures, 1.0, seed=4)
+    np.testing.assert_array_equal(made, model.generate(5, seed=4))
 
 
 def test_interpolation_ends_at_the_pictures(pictures):
@@ -209,6 +238,8 @@ def test_mixing_with_weight_0_is_the_first_class(labelled):
     assert abs(mixed[0] - first[0]).max() <= 1
     assert abs(mixed[2] - second[2]).max() <= 1
     assert (mixed[1] != first[1]).any() and (mixed[1] != second[1]).any()
+    with pytest.raises(ValueError, match="others=None"):
+        labelled.mix_classes(1, None, [0.5])
 
 
 # Super-resolution
@@ -332,13 +363,17 @@ def test_log_prob_is_the_density_of_the_dequantized_images(pictures, path):
     np.testing.assert_allclose(wrong.log_prob(pictures)["log_prob"], found, atol=10)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", d.ddpm])
+@pytest.mark.parametrize("sampler", ["ddpm", d.ddpm, functools.partial(d.ddpm)])
 def test_the_grid_is_that_of_the_path_however_the_sampler_is_named(sampler):
-    def grid(path):
+    for path, grid in (("linear", d.uniform), ("edm", d.karras)):
         model = kg.models.Diffusion(SHAPE, network=zero_network(), path=path)
-        return model._checked_sampling({"sampler": sampler}).grid
+        times = model.checked_sampling({"sampler": sampler, "steps": 5}).times
+        np.testing.assert_array_equal(times, grid(model.noise_path, 5))
 
-    assert grid("linear") is d.uniform and grid("edm") is d.karras
+
+def test_a_grid_may_be_a_function_of_numpy(plain):
+    images = plain.generate(2, steps=4, grid=lambda path, steps: np.linspace(1, 0, steps + 1))
+    np.testing.assert_array_equal(images, plain.generate(2, steps=4))
 
 
 def test_the_bound_is_that_of_the_mathematics(pictures):
@@ -379,6 +414,15 @@ def test_the_bound_is_that_of_the_mathematics(pictures):
         ({"times": "log_normal"}, "alone. Received: times='log_normal'"),
         ({"times": "uniform", "path": "edm"}, "times='uniform'"),
         ({"network": network(10)}, "must take \\[image, time\\]"),
+        ({"network": half_network()}, "puts out bfloat16"),
+        ({"network": column_network()}, "takes \\[\\(1,\\)\\]"),
+        ({"upscale": 2.5}, "upscale=2.5"),
+        (
+            {"times": "uniform", "weighting": "edm", "prediction": "noise"},
+            "weight of the loss is infinite",
+        ),
+        ({"guidance_interval": (0.8, 0.2)}, "rising"),
+        ({"grid": lambda path, steps: [1.0, 0.0]}, "must be names"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -395,7 +439,13 @@ def test_a_network_of_another_shape_is_refused():
     "call, message",
     [
         (lambda m, p: m.generate(2, steps=1.5), "steps=1.5"),
-        (lambda m, p: m.generate(2, guidance_scale=-1.0), "must not be negative"),
+        (lambda m, p: m.generate(2, guidance_scale=-1.0), "not negative"),
+        (lambda m, p: m.generate(2, guidance_scale=np.inf), "must be finite"),
+        (lambda m, p: m.generate(2, grid=lambda path, steps: [0.5, 0.7, 0.0]), "must give 4 times"),
+        (lambda m, p: m.image_to_image(p, 0.0, steps=0), "steps=0"),
+        (lambda m, p: m.log_prob(p, steps=0), "steps=0"),
+        (lambda m, p: m.log_prob(p, probes=0), "probes=0"),
+        (lambda m, p: m.variational_bound(p, steps=1), "steps=1"),
         (lambda m, p: m.generate(2, guidance_interval=(1,)), "must be \\(low, high\\)"),
         (
             lambda m, p: m.inpaint(p, np.zeros((8, 8))),
@@ -406,7 +456,7 @@ def test_a_network_of_another_shape_is_refused():
         (lambda m, p: m.image_to_image(p, 1.5), "strength=1.5"),
         (lambda m, p: m.image_to_image(p / 255), "dtype=float64"),
         (lambda m, p: m.interpolate(p[:2], p[:3], 4), "2 and 3 images"),
-        (lambda m, p: m.mix_classes(1, 2, [0.5]), "no classes"),
+        (lambda m, p: m.mix_classes(1, 2, [0.5]), "num_classes=None"),
     ],
 )
 def test_bad_calls_are_named(plain, pictures, call, message):
@@ -417,8 +467,16 @@ def test_bad_calls_are_named(plain, pictures, call, message):
 def test_pictures_without_labels_have_no_label(pictures):
     model = lively(kg.models.Diffusion(SHAPE, 10, network(10), path=d.Linear(5)))
     bound = model.variational_bound(pictures)["total"]
+    none = tf.fill([5], 10)
+    expected = d.variational_bound(
+        model.denoiser(none),
+        model.noise_path,
+        pictures.astype(np.float32) / 127.5 - 1,
+        d.uniform(model.noise_path, 5),
+        lambda step: kg.randomness.row_normal(np.arange(5), SHAPE, "bound", step),
+    )
+    np.testing.assert_allclose(bound, expected["total"], rtol=1e-4)
     assert (bound != model.variational_bound(pictures, labels=0)["total"]).all()
-    np.testing.assert_allclose(bound, model.variational_bound(pictures)["total"])
     strict = kg.models.Diffusion(SHAPE, 10, network(10), label_dropout=0)
     for call in (strict.log_prob, strict.variational_bound, strict.image_to_image):
         with pytest.raises(ValueError, match="label_dropout=0"):
@@ -428,6 +486,16 @@ def test_pictures_without_labels_have_no_label(pictures):
 def test_the_sampler_of_interpolation_is_not_chosen(plain, pictures):
     with pytest.raises(ValueError, match="Received: sampler='euler'"):
         plain.interpolate(pictures, pictures, 3, sampler="euler")
+    with pytest.raises(TypeError, match="Received: \\['progress'\\]"):
+        plain.interpolate(pictures, pictures, 3, progress=print)
+
+
+def test_the_grid_of_interpolation_is_its_own_where_none_is_given(plain, pictures):
+    pair = pictures[:1], pictures[1:2]
+    np.testing.assert_array_equal(
+        plain.interpolate(*pair, 3, grid=None), plain.interpolate(*pair, 3, grid="logsnr")
+    )
+    assert (plain.interpolate(*pair, 3) != plain.interpolate(*pair, 3, grid="karras")).any()
 
 
 def test_unknown_settings_are_named(plain, pictures):
@@ -454,6 +522,28 @@ def test_works_with_no_further_argument():
 def test_discrete_times_are_those_of_the_path():
     model = kg.models.Diffusion(SHAPE, network=zero_network(), path=d.Linear(7), times="discrete")
     assert model.times.timesteps == 7
+
+
+def test_the_weights_of_edm_are_for_the_data_of_the_prediction():
+    of = {"path": "edm", "prediction": d.PreconditionedPrediction(0.6), "weighting": "edm"}
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), **of)
+    assert model.weighting.sigma_data == 0.6
+    weights = model.weighting(model.noise_path, model.prediction, tf.constant([0.01, 1.0, 50.0]))
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+
+
+def test_the_bound_of_edms_path_has_steps_small_enough_for_the_levels(pictures):
+    """An exact model of normal pixels of deviation s has -log2 p = log2(s sqrt(2 pi e) / bin)."""
+    deviation = 0.7
+    model = kg.models.Diffusion(
+        SHAPE, network=exact_network("edm", deviation), path="edm", prediction="noise", clip=False
+    )
+    random = np.random.default_rng(0)
+    noise = random.normal(0, deviation, (64, *SHAPE)).clip(-1, 1)
+    drawn = np.round((noise + 1) * 127.5).astype(np.uint8)
+    inside = np.log2(deviation * np.sqrt(2 * np.pi * np.e) * 127.5)
+    bits = model.variational_bound(drawn, steps=1000)["total"].mean()
+    assert inside - 1 < bits < inside + 0.15  # the levels at the ends are cheaper
 
 
 @pytest.mark.parametrize("limit", ["clipnorm", "global_clipnorm", "clipvalue"])

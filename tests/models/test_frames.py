@@ -205,6 +205,9 @@ def test_the_signature_log_prob_is_of_sequences_of_any_length(trained, sequences
         expected = trained.log_prob(frames[:, :time], labels)
         for name in ("log_prob", "bits_per_dimension"):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Sequences need frames"):
+        none = {"sequence": tf.constant(frames[:, :0]), "seed": tf.range(6, dtype=tf.int64)}
+        served(**none, label=tf.constant(labels))
     _, signature = linear(kg.losses.Bernoulli(0.5)).signatures()["log_prob"]
     assert [spec.name for spec in signature] == ["sequence"]  # nothing is drawn
 

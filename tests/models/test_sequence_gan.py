@@ -121,6 +121,20 @@ def test_losses_are_their_formulas():
     np.testing.assert_allclose(found["loss"], total, rtol=1e-4)
 
 
+def test_continuations_of_two_frames_and_more_are_drawn_to_the_true_ones():
+    model = adding(max_given=3, continuation_weight=2.0)
+    assert model.loss_names[-1] == "continuation_loss"
+    real = tf.random.stateless_uniform([4, 5, 1, 1, 1], [0, 1], -1, 1)
+    given, key = tf.constant([0, 1, 2, 3]), randomness.key(0)
+    fake = model.fakes(real, given, None, key)
+    seen = (model.seen(x, given) for x in (real, fake))
+    terms = model.generator_terms(*seen, given, None, key)
+    away = np.abs(fake - real)[..., 0, 0, 0]
+    expected = [0, 0, 2 * away[2, 2:].mean(), 2 * away[3, 3:].mean()]
+    np.testing.assert_allclose(terms["continuation_loss"], expected, rtol=1e-5)
+    assert "continuation_loss" not in adding().loss_names
+
+
 def test_the_default_penalties_follow_the_loss():
     found = [(p.name, p.weight) for p in adding().penalties]
     assert found == [("r1_penalty", 10.0), ("r2_penalty", 10.0)]
@@ -193,6 +207,7 @@ def test_the_signature_predict_goes_on_from_given_frames(trained, sequences):
     "arguments, message",
     [
         ({"num_frames": 1}, "`num_frames` must be an integer of at least 2"),
+        ({"continuation_weight": -1.0}, "`continuation_weight` must not be negative"),
         ({"max_given": -1}, "`max_given` must be an integer of at least 0"),
         ({"max_given": 3}, "`max_given` must be less than num_frames=3"),
         ({"loss": "cross"}, "`loss` must be one of"),

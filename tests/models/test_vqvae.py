@@ -234,6 +234,17 @@ def test_the_weights_of_both_stages_name_the_images(trained):
     assert model.weights_hash() == first
 
 
+def test_a_stage_begins_at_its_first_step_in_both_models():
+    model = linear(stage="prior")
+    model.compile()
+    x = tf.random.stateless_uniform([16, 4, 4, 1], [0, 1], -1, 1)
+    model.fit(tf.data.Dataset.from_tensors(x).repeat(3), verbose=0)
+    assert int(model.step) == int(model.prior.step) == 3
+    for stage in ("autoencoder", "prior"):
+        model.stage = stage
+        assert int(model.step) == int(model.prior.step) == 0
+
+
 def test_an_untrained_prior_says_that_all_codes_are_alike():
     model = linear(stage="prior")
     model.compile()

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_gen import randomness
 from keras_gen.networks import dit, inputs, unet
 
 
@@ -107,3 +108,34 @@ def test_dit_widths_are_checked():
     for width, heads in ((10, 3), (20, 2), (8, 2)):
         with pytest.raises(ValueError, match=f"width={width}, heads={heads}"):
             dit.denoiser((8, 8, 1), width=width, heads=heads)
+
+
+def test_recomputing_changes_no_number():
+    """In a graph, where Keras's RematScope fails, and with dropout."""
+    x = tf.random.stateless_normal([2, 8, 8, 1], [0, 1])
+    found = []
+    for recompute in (False, True):
+        network = randomized(small((8, 8, 1), multipliers=(1, 2), dropout=0.3, recompute=recompute))
+
+        @tf.function(autograph=False)
+        def gradients(network=network):
+            with tf.GradientTape() as tape, randomness.scope(randomness.key(3)):
+                loss = tf.reduce_sum(network([x, tf.constant([0.1, 0.9])], training=True) ** 3)
+            return loss, tape.gradient(loss, network.trainable_weights)
+
+        loss, slopes = gradients()
+        names = [weight.path for weight in network.trainable_weights]
+        found.append((loss, dict(zip(names, slopes))))
+    (plain, expected), (again, slopes) = found
+    np.testing.assert_allclose(plain, again, rtol=1e-5)
+    assert sorted(expected) == sorted(slopes)
+    for name, slope in expected.items():
+        np.testing.assert_allclose(slopes[name], slope, rtol=1e-3, atol=1e-3)
+
+
+def test_a_recomputing_network_is_saved(tmp_path):
+    network = randomized(small((8, 8, 1), recompute=True))
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    taken = [tf.zeros([2, 8, 8, 1]), tf.constant([0.1, 0.9])]
+    np.testing.assert_array_equal(network(taken), again(taken))

@@ -18,9 +18,9 @@ def lively(network):
 
 
 @cache
-def built(kind, shape, likelihood, **kwargs):
+def built(kind, shape, likelihood, num_classes=None, **kwargs):
     make = getattr(networks.pixelcnn, kind)
-    return lively(make(shape, 4, None, likelihood, **{"width": 8, "blocks": 2, **kwargs}))
+    return lively(make(shape, 4, num_classes, likelihood, **{"width": 8, "blocks": 2, **kwargs}))
 
 
 def influence(shape, likelihood, row, column, outputs=slice(None), kind="gated", **kwargs):
@@ -31,7 +31,8 @@ def influence(shape, likelihood, row, column, outputs=slice(None), kind="gated",
     weights = tf.random.stateless_normal([network.output_shape[-1]], [2, 3])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        out = tf.reduce_sum((weights * network(x)[0, row, column])[outputs])
+        taken = [x, tf.constant([1])] if len(network.inputs) == 2 else x
+        out = tf.reduce_sum((weights * network(taken)[0, row, column])[outputs])
     moved |= tape.gradient(out, x).numpy()[0] != 0
     return moved
 
@@ -56,10 +57,13 @@ def test_a_pixel_is_told_of_all_earlier_pixels_and_of_no_others(shape, likelihoo
         np.testing.assert_array_equal(seen[before & near].all(-1), True)
 
 
-@pytest.mark.parametrize("shape", [(8, 12, 1), (9, 7, 3)])
-def test_no_later_pixel_is_seen_at_any_resolution(shape):
+@pytest.mark.parametrize(
+    "shape, num_classes", [((8, 12, 1), None), ((8, 12, 1), 3), ((9, 7, 3), None)]
+)
+def test_no_later_pixel_is_seen_at_any_resolution(shape, num_classes):
     """At each place of a square of the lowest resolution, also at the edges."""
     own = {"kind": "plus_plus", "blocks": 1, "resolutions": 3, "first_kernel": 3}
+    own["num_classes"] = num_classes
     rows, columns = np.indices(shape[:2])
     for row, column in ((4, 4), (5, 5), (6, 3), (7, 6), (0, 5), (3, 0), (shape[0] - 1, 6)):
         seen = influence(shape, "logistic_mixture", row, column, **own)
@@ -92,10 +96,11 @@ def test_nothing_is_missed_at_the_first_pixel():
     assert not influence((4, 4, 1), "categorical", 0, 0).any()
 
 
+@pytest.mark.parametrize("kind", ["gated", "plus_plus"])
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_a_channel_is_told_of_the_channels_before_it(channel):
+def test_a_channel_is_told_of_the_channels_before_it(channel, kind):
     outputs = slice(4 * channel, 4 * channel + 4)
-    seen = influence((5, 5, 3), "categorical", 2, 2, outputs)
+    seen = influence((5, 5, 3), "categorical", 2, 2, outputs, kind, num_classes=3)
     np.testing.assert_array_equal(seen[2, 2], np.arange(3) < channel)
     assert seen[1].any() and not seen[2, 3:].any() and not seen[3:].any()
 
