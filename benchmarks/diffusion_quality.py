@@ -26,6 +26,11 @@ from timing import table
 import keras_gen as kg
 
 HERE = Path(__file__).resolve().parent
+METHODS = {
+    "distillation": "`ConsistencyModel` with a teacher",
+    "easy": "`ConsistencyModel` without a teacher",
+    "mean_flow": "`MeanFlow`",
+}
 
 
 def train(model, source, minutes, batch_size, seed, optimizer=None):
@@ -76,6 +81,16 @@ def draw(model, name, seed):
     kg.images.write_png(HERE.parent / "docs" / name, picture, provenance)
 
 
+def tuned(method, model, args):
+    """A model of few steps that begins as `model`."""
+    if method == "mean_flow":
+        return kg.models.MeanFlow.tuned_from(model)
+    if method == "easy":
+        own = {"teacher": False, "stage_steps": args.stage_steps}
+        return kg.models.ConsistencyModel.tuned_from(model, **own)
+    return kg.models.ConsistencyModel.tuned_from(model)
+
+
 class _Over(Exception):
     """The budget is used up."""
 
@@ -87,7 +102,8 @@ def main():
     parser.add_argument("--python", help="of an environment with torch and diffusers")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--tune-minutes", type=float, default=5, help="to few steps; 0: not at all")
-    parser.add_argument("--stage-steps", type=int, default=120, help="of the tuning")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["distillation"])
+    parser.add_argument("--stage-steps", type=int, default=160, help="of easy tuning")
     parser.add_argument("--run-dir", default="runs/diffusion_quality", help="for the models")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=32, help="ours")
@@ -141,14 +157,17 @@ def main():
             draw(model, f"diffusion_{name}.png", args.seed)
             rows["ours"]["samples"] = measured(model, args.samplers)
             keep()
-        if "tuned" not in rows and args.tune_minutes:
-            model = kg.models.ConsistencyModel.tuned_from(
-                keras.saving.load_model(saved), stage_steps=args.stage_steps
-            )
-            rows["tuned"] = train(model, source, args.tune_minutes, *budget)
-            model.save(saved.with_name(f"{name}_tuned.keras"))
-            draw(model, f"consistency_{name}.png", args.seed)
-            rows["tuned"]["samples"] = measured(model, [f"consistency:{n}" for n in (1, 2, 4)])
+        for method in args.methods if args.tune_minutes else ():
+            if method in rows.setdefault("tuned", {}):
+                continue
+            model = tuned(method, keras.saving.load_model(saved), args)
+            rows["tuned"][method] = train(model, source, args.tune_minutes, *budget)
+            model.save(saved.with_name(f"{name}_{method}.keras"))
+            if method == "distillation":
+                draw(model, f"consistency_{name}.png", args.seed)
+            sampler = model.sampling["sampler"]
+            found = measured(model, [f"{sampler}:{steps}" for steps in (1, 2, 4)])
+            rows["tuned"][method]["samples"] = found
             keep()
         for size in args.peer_batch_sizes if args.python else ():
             if str(size) in rows.setdefault("theirs", {}):
@@ -192,7 +211,11 @@ def report(results, args):
         theirs = rows.get("theirs", {})
         names = {
             "`kg.models.Diffusion`": rows.get("ours"),
-            f"`ConsistencyModel`, {args.tune_minutes:g} minutes more": rows.get("tuned"),
+            **{
+                f"{METHODS[method]}, {args.tune_minutes:g} minutes more": row
+                for method, row in rows.get("tuned", {}).items()
+                if method in METHODS
+            },
             **{f"diffusers, batches of {size}": row for size, row in theirs.items()},
         }
         best = min((v[0] for row in theirs.values() for v in row["samples"].values()), default=None)

@@ -120,6 +120,9 @@ def load(args):
     )
 
 
+load_images = load
+
+
 def moving(args, **kwargs):
     """The source of `add_sequences`: the digits of `add_data`, moving."""
     canvas = sides("--canvas", args.canvas)
@@ -222,7 +225,7 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
 
     source = load(args)
     if getattr(args, "test_split", None):  # which is not there to find out after the training
-        load(argparse.Namespace(**{**vars(args), "split": args.test_split}))
+        load_images(argparse.Namespace(**{**vars(args), "split": args.test_split}))
     batches = source.batches(args.batch_size, seed=args.seed)
     epochs, part = duration(args, len(batches))
     with strategy.scope() if strategy else contextlib.nullcontext():

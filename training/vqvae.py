@@ -124,14 +124,16 @@ def main():
 
     mark = Path(args.run_dir, "autoencoder.sha256")  # of the autoencoder that the prior is of
     first = stage(args, run_dir=f"{args.run_dir}/autoencoder", export_dir=None)
-    common.train(first, build_autoencoder, draw=reconstructions)
+    is_chief = common.train(first, build_autoencoder, draw=reconstructions)
     weights = trained[0].weights_hash()
-    if mark.exists() and mark.read_text() != weights:
+    begun = mark.exists() and Path(args.run_dir, "checkpoints").exists()
+    if begun and mark.read_text() != weights:
         raise SystemExit(
             f"The prior in {args.run_dir} is of the codes of an autoencoder before it was trained "
             f"further. {args.run_dir}/autoencoder is the new one: copy it to another --run-dir."
         )
-    mark.write_text(weights)
+    if is_chief and not begun:
+        mark.write_text(weights)
     second = stage(
         args,
         epochs=args.prior_epochs,

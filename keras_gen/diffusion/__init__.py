@@ -52,6 +52,7 @@ from keras_gen.diffusion.samplers import (
     flow_map,
     get_sampler,
     heun,
+    heun_step,
 )
 from keras_gen.diffusion.times import (
     TIME_SAMPLERS,

@@ -28,6 +28,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.diffusion.paths import combine
 from keras_gen.strategies import resolve_function
 
 
@@ -119,6 +120,32 @@ def heun(denoise, path, x, times, draw=None, callback=None):
         return tf.cond(path.sigma(s) > 0, corrected, lambda: ahead), memory
 
     return _iterate(step, denoise, x, times, callback)
+
+
+def heun_step(denoise, path, x, t, s):
+    """One step of `heun`, each row from a time of its own to another: t and s are [batch], s < t.
+
+    Args:
+        denoise, path, x: as in the module.
+        t, s: float32 or float64 [batch], t positive.
+
+    Returns:
+        x at the times s.
+    """
+    t, s = tf.cast(t, x.dtype), tf.cast(s, x.dtype)
+
+    def estimates(x, t):
+        data = tf.cast(denoise(x, t), x.dtype)
+        return data, combine(1 / path.sigma(t), x, -path.alpha(t) / path.sigma(t), data)
+
+    data, noise = estimates(x, t)
+    ahead = path.mix(data, noise, s)
+    last = s <= 0
+    data_ahead, noise_ahead = estimates(ahead, tf.where(last, t, s))
+    changes = path.alpha(s) - path.alpha(t), path.sigma(s) - path.sigma(t)
+    share_of_data, share_of_noise = (tf.where(last, 0, change / 2) for change in changes)
+    corrected = combine(share_of_data, data_ahead - data, share_of_noise, noise_ahead - noise)
+    return ahead + corrected
 
 
 def dpmpp_2m(denoise, path, x, times, draw=None, callback=None):

@@ -18,11 +18,12 @@ class Recomputed(keras.layers.Layer):
 
     Args:
         network: Functional model of one output.
+        recomputes: False: it keeps what it made after all, as forward differentiation needs it.
     """
 
-    def __init__(self, network, **kwargs):
-        super().__init__(**kwargs)
-        self.network = network
+    def __init__(self, network, recomputes=True, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})  # the network casts its inputs
+        self.network, self.recomputes = network, recomputes
 
     def call(self, inputs, training=False):
         key = randomness.current_key()  # by which dropout draws the same again
@@ -32,16 +33,16 @@ class Recomputed(keras.layers.Layer):
                 return self.network(list(taken), training=training)
 
         taken = tf.nest.flatten(inputs)
-        return tf.recompute_grad(made)(*taken) if training else made(*taken)
+        return tf.recompute_grad(made)(*taken) if training and self.recomputes else made(*taken)
 
     def compute_output_shape(self, input_shape):
         return self.network.output_shape
 
     def get_config(self):
         network = keras.saving.serialize_keras_object(self.network)
-        return {**super().get_config(), "network": network}
+        return {**super().get_config(), "network": network, "recomputes": self.recomputes}
 
     @classmethod
     def from_config(cls, config):
-        network = keras.saving.deserialize_keras_object(config.pop("network"))
-        return cls(network, **config)
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})

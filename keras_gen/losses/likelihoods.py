@@ -50,7 +50,8 @@ class Likelihood(Strategy):
         raise NotImplementedError
 
     def mean(self, parameters):
-        """The expected images, float32 [..., height, width, channels] in [-1, 1]."""
+        """The expected images, or of distributions that reach beyond [-1, 1] their middle, clipped;
+        float32 [..., height, width, channels] in [-1, 1]."""
         raise NotImplementedError
 
     def sample(self, parameters, key):

@@ -22,10 +22,10 @@ def cross_entropy(images, reconstructions, least=1e-5):
     """-p log q - (1 - p) log(1 - q), p = (x + 1) / 2 and q = (y + 1) / 2 being shares of white.
 
     q is drawn towards 1/2 so far that `least` is its distance from 0 and 1, where the worst guess
-    has the steepest slope.
+    has the steepest slope; beyond them there is none.
     """
     p = (images + 1) / 2
-    q = least + (1 - 2 * least) * (reconstructions + 1) / 2
+    q = least + (1 - 2 * least) * tf.clip_by_value((reconstructions + 1) / 2, 0, 1)
     return -tf.reduce_mean(p * tf.math.log(q) + (1 - p) * tf.math.log1p(-q), [1, 2, 3])
 
 

@@ -438,7 +438,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
     def _own_grid(self, sampler):
         path, sampler = self.noise_path, diffusion.samplers.plain(sampler)
         ancestral = isinstance(path, diffusion.DiscretePath) and sampler is diffusion.ddpm
-        if isinstance(path, diffusion.RectifiedFlow) or ancestral:
+        noisiest, cleanest = path.log_snr_range
+        if isinstance(path, diffusion.RectifiedFlow) or ancestral or not noisiest < cleanest:
             return diffusion.uniform
         return diffusion.jumps if sampler is diffusion.consistency else diffusion.karras
 

@@ -33,10 +33,11 @@ class MeanFlow(Diffusion):
     ```
 
     Args:
-        image_shape, num_classes, label_dropout, steps, grid, clip, seed, ema: as in `Diffusion`.
+        image_shape, num_classes, label_dropout, steps, grid, seed, ema: as in `Diffusion`.
         network: Functional model: [image, time, span] (and label) -> average velocity, where the
             span is t - r. None: `networks.inputs.with_span` of `networks.unet.denoiser`.
-        times: what both times are drawn from. None: logit-normal of mean -0.4 and deviation 1.
+        times: what both times are drawn from, each of its own. None: logit-normal of mean -0.4 and
+            deviation 1.
         spans: share of the examples that have two times; of the others the span is 0, where the
             average velocity is the velocity, and nothing is differentiated.
         power: of the weight 1 / (|error|^2 + 0.01)^power of an example, |error|^2 being the sum
@@ -78,6 +79,11 @@ class MeanFlow(Diffusion):
             raise ValueError(
                 "A mean flow is a rectified flow that predicts velocities. Received: "
                 f"path={self.noise_path!r}, prediction={self.prediction!r}"
+            )
+        if isinstance(self.times, diffusion.StratifiedTimes):
+            raise ValueError(
+                "Stratified times rise along the batch, so that two of them are always near one "
+                f"another. Received: times={self.times!r}"
             )
         if self.upscale or not isinstance(self.weighting, diffusion.UniformWeighting):
             raise ValueError(
@@ -167,12 +173,12 @@ class MeanFlow(Diffusion):
         return move
 
     def checked_sampling(self, options=None):
-        options = options or {}
         sampling = super().checked_sampling(options)
-        if options.get("sampler") not in (None, "euler") or sampling.scale is not None:
+        if sampling.sampler is not diffusion.euler or sampling.scale is not None:
+            sampler = (options or {}).get("sampler") or self.sampling["sampler"]
             raise ValueError(
                 "A mean flow goes from time to time by itself, without guidance. Received: "
-                f"sampler={options.get('sampler')!r}, guidance_scale={sampling.scale!r}"
+                f"sampler={sampler!r}, guidance_scale={sampling.scale!r}"
             )
         return dataclasses.replace(sampling, sampler=diffusion.flow_map)
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_gen.layers import TimeEmbedding
+from keras_gen.layers import Recomputed, TimeEmbedding
 
 
 def label_input():
@@ -70,7 +70,7 @@ def with_span(network):
 
     Args:
         network: Functional model of [image, time] (and label), whose `condition` is that of this
-            module; its layers become those of the new one.
+            module; its layers become those of the new one, and recompute nothing.
 
     Returns:
         Functional model of [image, time, span] (and label), span float32 [batch] in [0, 1]: 0 at
@@ -85,6 +85,9 @@ def with_span(network):
             "The network must be a denoiser of `keras_gen.networks`, with its layers "
             f"'time_embedding' and 'time_1'. Received: a network with layers {names}"
         )
+    for layer in network.layers:
+        if isinstance(layer, Recomputed):
+            layer.recomputes = False
     embedding, first = network.get_layer("time_embedding"), network.get_layer("time_1")
     image, time, *label = network.inputs
     rest = keras.Model([image, first.output, *label], network.output, name=network.name)

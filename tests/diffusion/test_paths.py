@@ -184,7 +184,9 @@ def test_wrong_arguments_are_named():
         diffusion.EDM(0)
     with pytest.raises(ValueError, match=r"`betas` must be .* in \(0, 1\). Received: betas="):
         diffusion.Linear(10, 0.1, 1.5)
-    with pytest.raises(ValueError, match=r"`timesteps` must be a positive integer. Received: timesteps=0"):
+    with pytest.raises(
+        ValueError, match=r"`timesteps` must be a positive integer. Received: timesteps=0"
+    ):
         diffusion.Cosine(0)
 
 

@@ -374,3 +374,18 @@ def test_consistency_sampling_needs_noise():
         diffusion.consistency(
             Gaussian().denoise(path), path, start(path), diffusion.uniform(path, 2)
         )
+
+
+@pytest.mark.parametrize("path", ["rectified_flow", "cosine", "edm"])
+def test_rows_may_step_between_times_of_their_own(path):
+    path = diffusion.get_path(path)
+    times = path.t_max * np.array([[1.0, 0.4], [0.5, 0.2], [0.3, 0.0]])
+    x = tf.random.stateless_normal([3, 4], [0, 1], dtype=tf.float64)
+
+    def denoise(x, t):
+        return tf.sin(x) / (1 + t[:, None])
+
+    together = diffusion.heun_step(denoise, path, x, times[:, 0], times[:, 1])
+    for row, (t, s) in enumerate(times):
+        alone = diffusion.heun(denoise, path, x[row : row + 1], [t, s])
+        np.testing.assert_allclose(together[row], alone[0], rtol=1e-12)

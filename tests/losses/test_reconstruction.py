@@ -24,6 +24,7 @@ def test_cross_entropy_is_least_at_the_image_and_finite_at_its_opposite():
     assert (least.numpy() < losses.cross_entropy(IMAGES, MADE).numpy()).all()
     black = -tf.ones([1, 2, 2, 1])
     assert 5 < losses.cross_entropy(black, -black)[0] < 20
+    assert losses.cross_entropy(black, -9 * black) == losses.cross_entropy(black, -black)
 
 
 def test_cross_entropy_has_a_slope_where_a_pixel_is_most_wrong():

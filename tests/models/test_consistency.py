@@ -55,7 +55,7 @@ def test_tuned_from_takes_weights_and_settings():
     model = lively(
         kg.models.Diffusion(SHAPE, 10, network(10), path="cosine", seed=3, label_dropout=0.2)
     )
-    tuned = kg.models.ConsistencyModel.tuned_from(model, stage_steps=7)
+    tuned = kg.models.ConsistencyModel.tuned_from(model, teacher=False, stage_steps=7)
     assert isinstance(tuned.noise_path, d.Cosine)
     assert (tuned.seed, tuned.label_dropout, tuned.stage_steps) == (3, 0.2, 7)
     assert tuned.sampling["sampler"] == "consistency"
@@ -86,6 +86,90 @@ def test_only_the_estimate_at_the_higher_level_learns():
         loss = tf.reduce_mean(model.compute_loss(tf.zeros([4, *SHAPE]))["loss"])
     (slope,) = tape.gradient(loss, model.network.trainable_weights)
     np.testing.assert_allclose(slope.numpy().item(), 0.5 / distance, rtol=1e-3)
+
+
+# With a teacher
+
+DEVIATION = 0.6  # of normal pixels
+
+
+def length(t):
+    """The deviation of x at time t of the rectified flow of normal pixels."""
+    return tf.sqrt(((1 - t) * DEVIATION) ** 2 + t**2)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OfNormalPixels(keras.layers.Layer):
+    """What the pixels are in the mean, or where the flow leads them."""
+
+    def __init__(self, mean, **kwargs):
+        super().__init__(**kwargs)
+        self.mean = mean
+
+    def call(self, x, t):
+        t = t[:, None, None, None]
+        mean, end = (1 - t) * DEVIATION**2 / length(t) ** 2, DEVIATION / length(t)
+        return x * (mean if self.mean else end)
+
+    def get_config(self):
+        return {**super().get_config(), "mean": self.mean}
+
+
+def normal_pixels(mean):
+    image, time = keras.Input(SHAPE), keras.Input(())
+    return keras.Model([image, time], OfNormalPixels(mean)(image, time))
+
+
+def test_where_the_flow_leads_is_consistent_and_the_mean_is_not():
+    x = DEVIATION * tf.random.stateless_normal([64, *SHAPE], [0, 1])
+
+    def loss(network, intervals):
+        own = {"network": network, "teacher": normal_pixels(True), "intervals": intervals}
+        model = kg.models.ConsistencyModel(SHAPE, prediction="data", **own)
+        return model.compute_loss(x)["loss"].numpy().mean()
+
+    ends = [loss(normal_pixels(False), n) for n in (4, 8, 64)]
+    assert ends[0] > 2 * ends[1] > 8 * ends[2]  # the errors of Heun's method
+    assert ends[1] < 0.1 * loss(normal_pixels(True), 8)
+
+
+def test_a_step_of_the_teacher():
+    flow = kg.models.ConsistencyModel(SHAPE, network=zero_network(), teacher=zero_network())
+    times = flow.taught_time(tf.constant([1.0, 0.5, 0.13, 0.1]))
+    np.testing.assert_allclose(times, [0.875, 0.375, 0, 0], atol=1e-6)
+    edm = kg.models.ConsistencyModel(
+        SHAPE, network=zero_network(), teacher=zero_network(), path="edm", intervals=5
+    )
+    karras = d.karras(edm.noise_path, 6).numpy()  # the last step but one is one of its five
+    times = edm.taught_time(tf.constant(karras[:4], tf.float32))
+    np.testing.assert_allclose(times, karras[1:5], rtol=1e-3)
+    assert edm.taught_time(tf.constant([0.01])) == 0
+    for path in (d.Linear(50), d.Cosine(20), d.EDM(0.05)):  # whose cleanest times are not so clean
+        other = kg.models.ConsistencyModel(
+            SHAPE, network=zero_network(), teacher=zero_network(), path=path, prediction="data"
+        )
+        cleanest = path.time(tf.constant(path.log_snr_range[1]))
+        assert other.taught_time(cleanest[None]) == 0
+        t = path.t_max * tf.linspace(0.02, 1.0, 50)
+        assert (other.taught_time(t) < t).numpy().all()
+
+
+@pytest.mark.parametrize("path", ["rectified_flow", "cosine", "edm"])
+def test_the_teacher_stays_as_it_is_and_is_saved(path, tmp_path):
+    model = lively(kg.models.Diffusion(SHAPE, 10, network(10), path=path))
+    taught = kg.models.ConsistencyModel.tuned_from(model)
+    expected = model.averaged_network.get_weights()
+    taught.compile()
+    history = taught.fit(digits(SHAPE).batches(64, seed=0), epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all() and history["loss"][0] > 0
+    taught.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for weights in (taught.teacher.get_weights(), loaded.teacher.get_weights()):
+        for a, b in zip(weights, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(taught.trainable_weights) == len(model.trainable_weights)
+    assert any((a != b).any() for a, b in zip(taught.network.get_weights(), expected))
+    np.testing.assert_array_equal(loaded.generate(2, 1, seed=3), taught.generate(2, 1, seed=3))
 
 
 @pytest.mark.parametrize("path", ["rectified_flow", "cosine", "edm"])

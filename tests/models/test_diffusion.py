@@ -519,6 +519,11 @@ def test_works_with_no_further_argument():
     assert model.optimizer.global_clipnorm == 1
 
 
+def test_a_path_may_have_a_single_step():
+    model = kg.models.Diffusion(SHAPE, network=zero_network(), path=d.Linear(1))
+    assert model.generate(2).shape == (2, *SHAPE)
+
+
 def test_discrete_times_are_those_of_the_path():
     model = kg.models.Diffusion(SHAPE, network=zero_network(), path=d.Linear(7), times="discrete")
     assert model.times.timesteps == 7

@@ -106,6 +106,20 @@ def test_the_weight_divides_by_a_power_of_the_error():
     np.testing.assert_allclose(weighted, plain / (plain + 1e-2) ** 0.75, rtol=1e-4)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_all_examples_may_have_two_times(recompute):
+    """None is left for the other kind, as of a batch of one; and forward differentiation goes
+    through blocks that recomputed."""
+    before = lively(kg.models.Diffusion(SHAPE, network=network(recompute=recompute)))
+    model = kg.models.MeanFlow.tuned_from(before, spans=1.0)
+    model.compile()
+    start = model.network.get_weights()
+    found = model.fit(digits(SHAPE, False).batches(64, seed=0), verbose=0).history["loss"]
+    assert np.isfinite(found).all()
+    assert all(np.isfinite(weight).all() for weight in model.network.get_weights())
+    assert any((a != b).any() for a, b in zip(start, model.network.get_weights()))
+
+
 def test_pictures_are_drawn_anew_and_completed():
     model = kg.models.MeanFlow.tuned_from(flow())
     pictures = digits(SHAPE).take(3, seed=0)[0]
@@ -140,6 +154,8 @@ def test_what_it_cannot_do_is_refused():
         ({"path": "cosine"}, "is a rectified flow"),
         ({"prediction": "data"}, "is a rectified flow"),
         ({"weighting": "min_snr"}, "weights its loss itself"),
+        ({"times": "stratified"}, "always near one another"),
+        ({"sampler": "heun"}, "sampler='heun'"),
         ({"network": zero_network()}, r"must take \[image, time, span\]"),
     ],
 )

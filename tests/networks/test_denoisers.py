@@ -110,10 +110,12 @@ def test_dit_widths_are_checked():
             dit.denoiser((8, 8, 1), width=width, heads=heads)
 
 
-def test_recomputing_changes_no_number():
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_recomputing_changes_no_number(policy):
     """In a graph, where Keras's RematScope fails, and with dropout."""
+    keras.config.set_dtype_policy(policy)
     x = tf.random.stateless_normal([2, 8, 8, 1], [0, 1])
-    found = []
+    found, counts = [], []
     for recompute in (False, True):
         network = randomized(small((8, 8, 1), multipliers=(1, 2), dropout=0.3, recompute=recompute))
 
@@ -123,10 +125,17 @@ def test_recomputing_changes_no_number():
                 loss = tf.reduce_sum(network([x, tf.constant([0.1, 0.9])], training=True) ** 3)
             return loss, tape.gradient(loss, network.trainable_weights)
 
+        convolutions = [
+            op.type
+            for op in gradients.get_concrete_function().graph.get_operations()
+            if op.type in ("Conv2D", "DepthwiseConv2dNative")
+        ]
+        counts.append(len(convolutions))
         loss, slopes = gradients()
         names = [weight.path for weight in network.trainable_weights]
         found.append((loss, dict(zip(names, slopes))))
     (plain, expected), (again, slopes) = found
+    assert counts[1] > 1.7 * counts[0]  # all but those outside of the blocks are run again
     np.testing.assert_allclose(plain, again, rtol=1e-5)
     assert sorted(expected) == sorted(slopes)
     for name, slope in expected.items():
