@@ -59,7 +59,7 @@ def build(args, source, num_classes, steps):
     model = kg.models.Autoencoder(
         shape,
         num_classes,
-        *networks(args, shape, num_classes, 1, {"activation": "tanh"}),
+        *networks(args, shape, num_classes, 1, {"activation": kg.losses.OUTPUTS.get(args.loss)}),
         loss=args.loss,
         seed=args.seed,
         ema=args.ema,

@@ -61,7 +61,7 @@ def build(args, source, num_classes, steps):
         networks.autoencoder.spatial_decoder(
             shape,
             latent_shape,
-            activation=kg.models.vqvae.OUTPUTS.get(args.loss),
+            activation=kg.losses.OUTPUTS.get(args.loss),
             seed=2 * args.seed + 1,
             **own,
         ),

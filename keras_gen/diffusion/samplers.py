@@ -143,7 +143,9 @@ def heun_step(denoise, path, x, t, s):
     last = s <= 0
     data_ahead, noise_ahead = estimates(ahead, tf.where(last, t, s))
     changes = path.alpha(s) - path.alpha(t), path.sigma(s) - path.sigma(t)
-    share_of_data, share_of_noise = (tf.where(last, 0, change / 2) for change in changes)
+    share_of_data, share_of_noise = (
+        tf.where(last, tf.zeros_like(change), change / 2) for change in changes
+    )
     corrected = combine(share_of_data, data_ahead - data, share_of_noise, noise_ahead - noise)
     return ahead + corrected
 

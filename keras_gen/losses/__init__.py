@@ -30,6 +30,7 @@ from keras_gen.losses.pixel_likelihoods import (
     get_pixel_likelihood,
 )
 from keras_gen.losses.reconstruction import (
+    OUTPUTS,
     RECONSTRUCTION_LOSSES,
     absolute_error,
     cross_entropy,

@@ -36,6 +36,11 @@ RECONSTRUCTION_LOSSES = {
 }
 
 
+# Activations of default decoders. Where a tanh has made all pixels black, as it soon does on MNIST,
+# the squared error has no gradient left; so decoders are linear there, what they say being clipped.
+OUTPUTS = {"cross_entropy": "tanh"}
+
+
 def get_reconstruction_loss(identifier):
     """A function from its name or from a function, which is returned as it is.
 

@@ -40,7 +40,8 @@ class Autoencoder(Latents, GenerativeModel):
             [batch] with classes) -> latent float32 [batch, latent_dim]. None:
             `networks.autoencoder.encoder`.
         decoder: Functional model: latent (and label) -> images float32 [batch, h, w, c] in [-1, 1],
-            such as any GAN's generator. None: `networks.autoencoder.decoder`.
+            such as any GAN's generator; what lies beyond is clipped where images are made. None:
+            `networks.autoencoder.decoder`, linear at its end but for "cross_entropy".
         latent_dim: units of the latent; None: those of the given networks, or 32.
         loss: "squared_error", "absolute_error" or "cross_entropy"; see `keras_gen.losses`.
         seed, ema: as in `GenerativeModel`.
@@ -67,7 +68,8 @@ class Autoencoder(Latents, GenerativeModel):
             )
         self.loss_name = loss
         self.loss_function = losses.get_reconstruction_loss(loss)
-        self.use_networks(encoder, decoder, latent_dim, 1, {"parameters": 1, "activation": "tanh"})
+        output = {"parameters": 1, "activation": losses.OUTPUTS.get(loss)}
+        self.use_networks(encoder, decoder, latent_dim, 1, output)
         # see `gaussian_fit`; each replica gives its share of the sums
         self.kinds = self.num_classes or 1
         self.latent_sums = self.add_weight(
@@ -126,7 +128,7 @@ class Autoencoder(Latents, GenerativeModel):
         return inputs.call(self.averaged_encoder, x, label)
 
     def decode_step(self, latent, label=None):
-        return inputs.call(self.averaged_decoder, latent, label)
+        return tf.clip_by_value(inputs.call(self.averaged_decoder, latent, label), -1, 1)
 
     def named_codes(self, codes):
         return {"latent": codes}

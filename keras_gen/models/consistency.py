@@ -173,8 +173,8 @@ class ConsistencyModel(Diffusion):
             largest, smallest = (math.exp(-x / 2 / RHO) for x in self.noise_path.log_snr_range)
             root = tf.exp(-log_snr(t) / 2 / RHO) - part * (largest - smallest)
             lower = self.noise_path.time(-2 * RHO * tf.math.log(tf.maximum(root, smallest)))
-            lower = tf.where(root > smallest * (1 + 1e-4), lower, 0)
-        return tf.where(log_snr(lower) > -2 * math.log(CLEAN), 0, lower)
+            lower = tf.where(root > smallest * (1 + 1e-4), lower, 0.0)
+        return tf.where(log_snr(lower) > -2 * math.log(CLEAN), 0.0, lower)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         key = self.step_key(training)

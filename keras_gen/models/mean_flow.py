@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_gen import diffusion, networks, optimizers, randomness
 from keras_gen.diffusion.paths import rows_like
 from keras_gen.models.diffusion import Diffusion
+from keras_gen.strategies import checked_count
 
 OFFSET = 1e-2  # of the squared error that the weight divides by, as Geng et al. 2025, section 4.3
 
@@ -38,7 +39,7 @@ class MeanFlow(Diffusion):
             span is t - r. None: `networks.inputs.with_span` of `networks.unet.denoiser`.
         times: what both times are drawn from, each of its own. None: logit-normal of mean -0.4 and
             deviation 1.
-        spans: share of the examples that have two times; of the others the span is 0, where the
+        every: int: one of so many examples has two times; of the others the span is 0, where the
             average velocity is the velocity, and nothing is differentiated.
         power: of the weight 1 / (|error|^2 + 0.01)^power of an example, |error|^2 being the sum
             over the pixels.
@@ -53,7 +54,7 @@ class MeanFlow(Diffusion):
         num_classes=None,
         network=None,
         times=None,
-        spans=0.25,
+        every=4,
         power=0.75,
         steps=1,
         **kwargs,
@@ -62,8 +63,6 @@ class MeanFlow(Diffusion):
             seed = kwargs.get("seed", 0)
             network = networks.unet.denoiser(tuple(image_shape), num_classes, seed=seed)
             network = networks.inputs.with_span(network)
-        if not 0 < spans <= 1:
-            raise ValueError(f"`spans` must lie in (0, 1]. Received: spans={spans!r}")
         if not power >= 0:
             raise ValueError(f"`power` must not be negative. Received: power={power!r}")
         super().__init__(
@@ -90,7 +89,7 @@ class MeanFlow(Diffusion):
                 "A mean flow weights its loss itself and does not enlarge. Received: "
                 f"weighting={self.weighting!r}, upscale={self.upscale!r}"
             )
-        self.spans, self.power = float(spans), float(power)
+        self.every, self.power = checked_count("every", every), float(power)
 
     @classmethod
     def tuned_from(cls, model, **kwargs):
@@ -119,7 +118,7 @@ class MeanFlow(Diffusion):
         return cls.from_config({**config, "network": networks.inputs.with_span(copy), **kwargs})
 
     def get_config(self):
-        return {**super().get_config(), "spans": self.spans, "power": self.power}
+        return {**super().get_config(), "every": self.every, "power": self.power}
 
     def default_optimizer(self):
         """Adam, rate 5e-4, gradients clipped to a global norm of 1: a network that is tuned."""
@@ -139,27 +138,30 @@ class MeanFlow(Diffusion):
         batch = tf.shape(x)[0]
         first, second = (self.times([batch], randomness.key(key, "times", i)) for i in range(2))
         noise, y = self.noise_and_labels(x, y, key, training)
-        # the first rows have two times, at least one of them
-        pairs = tf.cast(tf.math.ceil(self.spans * tf.cast(batch, tf.float32)), tf.int32)
-        t = tf.concat([tf.maximum(first, second)[:pairs], first[pairs:]], 0)
-        span = tf.abs(first - second)[:pairs]
+        pairs, others, back = _split(batch, self.every)
+        spans = tf.gather(tf.abs(first - second), pairs)
+        t = tf.tensor_scatter_nd_max(first, pairs[:, None], tf.gather(second, pairs))
         noisy, velocity = self.noise_path.mix(x, noise, t), noise - x
-        label = (None, None) if y is None else (y[:pairs], y[pairs:])
+
+        def rows(index, span):
+            """What the network takes, but for the label, which is apart."""
+            label = None if y is None else tf.gather(y, index)
+            return (tf.gather(noisy, index), tf.gather(t, index), span), label
+
         with randomness.scope(randomness.key(key, "network")):
-            ways = noisy[:pairs], t[:pairs], span
-            tangents = velocity[:pairs], tf.ones_like(span), tf.ones_like(span)
+            ways, label = rows(pairs, spans)
+            tangents = tf.gather(velocity, pairs), tf.ones_like(spans), tf.ones_like(spans)
             with tf.autodiff.ForwardAccumulator(ways, tangents) as forward:
-                of_pairs = self.average_velocity(self.network, *ways, label[0], training)
-            derivative = forward.jvp(of_pairs)
-            none = tf.zeros_like(t[pairs:])
-            of_one = self.average_velocity(
-                self.network, noisy[pairs:], t[pairs:], none, label[1], training
-            )
-        target = velocity[:pairs] - rows_like(span, x) * derivative
-        target = tf.stop_gradient(tf.concat([target, velocity[pairs:]], 0))
-        error = tf.square(tf.concat([of_pairs, of_one], 0) - target)
-        weight = (tf.reduce_sum(error, [1, 2, 3]) + OFFSET) ** -self.power
-        return {"loss": tf.stop_gradient(weight) * tf.reduce_sum(error, [1, 2, 3])}
+                found = self.average_velocity(self.network, *ways, label, training)
+            target = tangents[0] - rows_like(spans, x) * forward.jvp(found)
+            if others is not None:
+                ways, label = rows(others, tf.zeros_like(others, tf.float32))
+                of_one = self.average_velocity(self.network, *ways, label, training)
+                found = tf.gather(tf.concat([found, of_one], 0), back)
+                target = tf.gather(tf.concat([target, tf.gather(velocity, others)], 0), back)
+        error = tf.reduce_sum(tf.square(found - tf.stop_gradient(target)), [1, 2, 3])
+        weight = (error + OFFSET) ** -self.power
+        return {"loss": tf.stop_gradient(weight) * error}
 
     def denoiser(self, label=None, scale=None, interval=None, clip=None, small=None):
         """The averaged network as `diffusion.flow_map` wants it: a function of x [batch, h, w, c]
@@ -193,3 +195,20 @@ class MeanFlow(Diffusion):
 
     def variational_bound(self, *args, **kwargs):
         raise NotImplementedError(_NO_ODE)
+
+
+def _split(batch, every):
+    """Which rows of a batch have two times, and which have one, int32 each, and for each row its
+    place in the two lists together.
+
+    The others are None where `every` is 1. Of a batch of one, which has two times, they are that
+    row once more, as networks fail on no rows; its place is that in the first list.
+    """
+    row = tf.range(batch)
+    pairs = tf.range(0, batch, every)
+    if every == 1:
+        return pairs, None, row
+    count = tf.shape(pairs)[0]
+    i = tf.range(tf.maximum(batch - count, 1))
+    others = tf.minimum(i + i // (every - 1) + 1, batch - 1)
+    return pairs, others, tf.where(row % every == 0, row // every, count + row - row // every - 1)

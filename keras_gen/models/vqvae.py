@@ -16,9 +16,6 @@ from keras_gen.networks import inputs
 STAGES = ("autoencoder", "prior")
 CODE_CHANNELS = 16
 EMBEDDING = 64  # of a code, in the default prior
-# Activations of the default decoder, by the loss. Where a tanh has made all pixels black, as it
-# soon does on MNIST, the squared error has no gradient left, and all vectors become one.
-OUTPUTS = {"cross_entropy": "tanh"}
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -134,7 +131,7 @@ class VQVAE(GenerativeModel):
             )
         if decoder is None:
             decoder = networks.autoencoder.spatial_decoder(
-                *shapes, activation=OUTPUTS.get(loss), seed=2 * self.seed + 1
+                *shapes, activation=losses.OUTPUTS.get(loss), seed=2 * self.seed + 1
             )
         self.encoder, self.decoder = encoder, decoder
         self._check_networks()

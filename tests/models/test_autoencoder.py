@@ -114,6 +114,18 @@ def test_generated_images_are_drawn_from_the_fit(trained):
 # Training and latents
 
 
+def test_the_default_learns_where_most_pixels_are_black():
+    """With a tanh at its end all its pixels become black, whose squared error has no slope."""
+    images = np.zeros((256, 28, 28, 1), np.uint8)
+    for image, row in zip(images, np.random.default_rng(0).integers(0, 20, 256)):
+        image[row : row + 8, 10:18] = 255
+    model = kg.models.Autoencoder((28, 28, 1))
+    model.compile()
+    model.fit(kg.data.load(images).batches(32, seed=0), epochs=15, verbose=0)
+    error = np.square(model.reconstruct(images[:32]).astype(float) - images[:32]).mean()
+    assert error < 0.5 * np.square(images[:32].astype(float)).mean()
+
+
 @pytest.mark.parametrize("loss", kg.losses.RECONSTRUCTION_LOSSES)
 def test_every_loss_is_what_it_is_called(loss):
     model = autoencoder(SHAPE, None, loss=loss)

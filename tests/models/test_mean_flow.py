@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_gen as kg
 from keras_gen import diffusion as d
+from keras_gen.models.mean_flow import _split
 from tests.conformance.cases import digits
 from tests.models.test_diffusion import SHAPE, lively, network, zero_network
 
@@ -50,7 +51,7 @@ def test_the_loss_is_that_of_the_identity():
     """u = a x + b t + c span: du/dt along the way is a v + b + c."""
     a, b, c = 0.5, 2.0, -3.0
     model = kg.models.MeanFlow(
-        SHAPE, network=spanned(lambda x, t, s: a * x + b * t + c * s), spans=1.0, power=0.0
+        SHAPE, network=spanned(lambda x, t, s: a * x + b * t + c * s), every=1, power=0.0
     )
     x = tf.constant(next(iter(digits(SHAPE, False).batches(16, seed=0))))
     found = model.compute_loss(x)["loss"].numpy()
@@ -78,7 +79,7 @@ def test_the_average_velocity_of_a_gaussian_flow_has_no_loss_and_goes_there_at_o
             average = (1 - length(t - s) / length(t)) / tf.maximum(s, 1e-6)
             return x * tf.where(s > 1e-4, average, slope)
 
-    model = kg.models.MeanFlow(SHAPE, network=spanned(Exact()), spans=1.0, power=0.0, clip=False)
+    model = kg.models.MeanFlow(SHAPE, network=spanned(Exact()), every=1, power=0.0, clip=False)
     # The loss of a velocity that is the mean of those through x is their variance: the gradient
     # by which the network would move is zero in the mean.
     x = deviation * tf.random.stateless_normal([4096, *SHAPE], [0, 1])
@@ -97,6 +98,32 @@ def test_the_average_velocity_of_a_gaussian_flow_has_no_loss_and_goes_there_at_o
     assert abs(jumps[1] - jumps[3]).max() <= 1
 
 
+@pytest.mark.parametrize("batch, every", [(1, 4), (2, 4), (8, 4), (9, 4), (11, 3), (5, 2), (4, 1)])
+def test_one_of_so_many_rows_has_two_times(batch, every):
+    pairs, others, back = _split(batch, every)
+    np.testing.assert_array_equal(pairs, np.arange(0, batch, every))
+    if every == 1:
+        assert others is None
+        others = []
+    together = np.concatenate([pairs, others]).astype(int)
+    np.testing.assert_array_equal(together[np.asarray(back)], np.arange(batch))
+    assert len(others) == max(batch - len(pairs), every > 1)
+
+
+def test_the_others_learn_the_velocity():
+    model = kg.models.MeanFlow(SHAPE, network=spanned(lambda x, t, s: 0.3 * x + s), power=0.0)
+    x = tf.constant(next(iter(digits(SHAPE, False).batches(16, seed=0))))
+    key = model.step_key()
+    t = model.times([16], kg.randomness.key(key, "times", 0))
+    noise, _ = model.noise_and_labels(x, None, key, True)
+    error = 0.3 * model.noise_path.mix(x, noise, t) - (noise - x)
+    expected = tf.reduce_sum(error**2, [1, 2, 3]).numpy()
+    found = model.compute_loss(x)["loss"].numpy()
+    alone = np.arange(16) % 4 > 0
+    np.testing.assert_allclose(found[alone], expected[alone], rtol=1e-4)
+    assert (abs(found[~alone] - expected[~alone]) > 1e-3).all()
+
+
 def test_the_weight_divides_by_a_power_of_the_error():
     x = next(iter(digits(SHAPE, False).batches(16, seed=0)))
     plain, weighted = (
@@ -111,7 +138,7 @@ def test_all_examples_may_have_two_times(recompute):
     """None is left for the other kind, as of a batch of one; and forward differentiation goes
     through blocks that recomputed."""
     before = lively(kg.models.Diffusion(SHAPE, network=network(recompute=recompute)))
-    model = kg.models.MeanFlow.tuned_from(before, spans=1.0)
+    model = kg.models.MeanFlow.tuned_from(before, every=1)
     model.compile()
     start = model.network.get_weights()
     found = model.fit(digits(SHAPE, False).batches(64, seed=0), verbose=0).history["loss"]
@@ -149,7 +176,7 @@ def test_what_it_cannot_do_is_refused():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"spans": 0.0}, "spans=0.0"),
+        ({"every": 0}, "every=0"),
         ({"power": -1.0}, "power=-1.0"),
         ({"path": "cosine"}, "is a rectified flow"),
         ({"prediction": "data"}, "is a rectified flow"),

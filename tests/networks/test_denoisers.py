@@ -138,8 +138,9 @@ def test_recomputing_changes_no_number(policy):
     assert counts[1] > 1.7 * counts[0]  # all but those outside of the blocks are run again
     np.testing.assert_allclose(plain, again, rtol=1e-5)
     assert sorted(expected) == sorted(slopes)
-    for name, slope in expected.items():
-        np.testing.assert_allclose(slopes[name], slope, rtol=1e-3, atol=1e-3)
+    away = np.sqrt(sum(np.square(slopes[name] - slope).sum() for name, slope in expected.items()))
+    length = np.sqrt(sum(np.square(slope).sum() for slope in expected.values()))
+    assert away < (1e-4 if policy == "float32" else 0.02) * length
 
 
 def test_a_recomputing_network_is_saved(tmp_path):
