@@ -1,6 +1,7 @@
 """Mean flows (Geng et al. 2025): the average velocity between two times, for one to four steps."""
 
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
@@ -42,7 +43,7 @@ class MeanFlow(Diffusion):
         every: int: one of so many examples has two times; of the others the span is 0, where the
             average velocity is the velocity, and nothing is differentiated.
         power: of the weight 1 / (|error|^2 + 0.01)^power of an example, |error|^2 being the sum
-            over the pixels.
+            over the pixels; what is weighted is the mean.
 
     Numbers are float32 best: in half precision the derivative is noise. There is no guidance, and
     only what takes x towards the data: no interpolation and no likelihood.
@@ -159,8 +160,8 @@ class MeanFlow(Diffusion):
                 of_one = self.average_velocity(self.network, *ways, label, training)
                 found = tf.gather(tf.concat([found, of_one], 0), back)
                 target = tf.gather(tf.concat([target, tf.gather(velocity, others)], 0), back)
-        error = tf.reduce_sum(tf.square(found - tf.stop_gradient(target)), [1, 2, 3])
-        weight = (error + OFFSET) ** -self.power
+        error = tf.reduce_mean(tf.square(found - tf.stop_gradient(target)), [1, 2, 3])
+        weight = (error * math.prod(self.image_shape) + OFFSET) ** -self.power
         return {"loss": tf.stop_gradient(weight) * error}
 
     def denoiser(self, label=None, scale=None, interval=None, clip=None, small=None):
