@@ -5,11 +5,13 @@
 Every variant trains on unlabelled MNIST for the same seconds, its rate following half a cosine by
 the clock, then draws images; the Fréchet distance is that to all training images on the features of
 the small classifier trained on the data. TensorFlow has one thread, so that two variants may run
-side by side on two cores. What was measured is kept in `--results`, so that running the command
-again goes on. Writes diffusion_settings.md.
+side by side on two cores (with `--results` of their own, to be merged). What was measured is kept
+in `--results`, with its day, so that running the command again goes on. Writes
+diffusion_settings.md. Only rows of one day can be compared: machines differ.
 """
 
 import argparse
+import datetime
 import json
 import os
 import time
@@ -50,6 +52,7 @@ VARIANTS = {
         32, adam(1.5e-3), {"path": "edm"}, **ATTENDS
     ),
     "Muon 5e-3, batch 32, no attention": variant(32, attention=()),
+    "Muon, the default": variant(32),
     "Muon, leaky ReLU": variant(32, activation="leaky_relu"),
     "Muon, mixed_bfloat16": variant(32, policy="mixed_bfloat16"),
     "Muon, mixed_bfloat16, leaky ReLU": variant(
@@ -73,9 +76,12 @@ def main():
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants; None: all")
-    parser.add_argument("--results", type=Path, default=Path("runs/diffusion_settings.json"))
+    parser.add_argument("--results", type=Path, default=HERE / "diffusion_settings.json")
+    parser.add_argument("--merge", nargs="*", type=Path, default=[], help="other results")
     args = parser.parse_args()
-    found = json.loads(args.results.read_text()) if args.results.exists() else {}
+    found = {}
+    for path in (args.results, *args.merge):
+        found |= json.loads(path.read_text()) if path.exists() else {}
     if set(args.only or VARIANTS) - set(found):
         labelled = kg.data.load("mnist", data_dir=args.data_dir)
         pixels, _labels = labelled.take(len(labelled), seed=0)
@@ -93,6 +99,7 @@ def main():
         made = model.generate(args.count, seed=1, **drawing)
         row["drawn_a_second"] = args.count / (time.perf_counter() - begin)
         row["distance"] = kg.metrics.frechet_distance(real, extractor(made).features)
+        row |= {"seconds": args.seconds, "day": datetime.date.today().isoformat()}
         found[name] = row
         args.results.parent.mkdir(parents=True, exist_ok=True)
         args.results.write_text(json.dumps(found, indent=1))
@@ -110,16 +117,19 @@ def report(found, args):
             f"{row['images'] / VARIANTS[name][0]:,.0f}",
             f"{row['drawn_a_second']:.0f}",
             f"{row['distance']:.2f}",
+            f"{row['seconds']:g}",
+            row["day"],
         ]
         for name, row in found.items()
     ]
-    body.sort(key=lambda cells: -float(cells[-1]))
+    body.sort(key=lambda cells: (cells[-1], -float(cells[-3])))
     header = ["variant", "parameters", "images/s", "steps", "drawn/s", "Fréchet distance"]
+    header += ["seconds", "day"]
     return (
         "# Diffusion: what is learned in a few minutes\n\n"
-        f"`python benchmarks/diffusion_settings.py`: {args.seconds:g} s of training of each on one "
-        f"core, MNIST without labels, seed {args.seed}, one run; n = {args.count:,} drawn in 8 "
-        "steps of DPM-Solver++(2M). Separable blocks, rectified flow, width 64, patches of 2 "
+        "`python benchmarks/diffusion_settings.py`: some seconds of training of each on one core, "
+        f"MNIST without labels, seed {args.seed}, one run; n = {args.count:,} drawn in 8 steps of "
+        "DPM-Solver++(2M). Separable blocks, rectified flow, width 64, patches of 2 "
         "pixels, SiLU and, in the rows from Muon on, no attention, where nothing else is said."
         f"\n\n{table(header, body)}\n"
     )

@@ -51,6 +51,7 @@ class LatentDiffusion(GenerativeModel):
     """
 
     def __init__(self, autoencoder, diffusion, mean=0.0, deviation=1.0, name=None):
+        _check_pair(autoencoder, diffusion)
         super().__init__(
             autoencoder.image_shape,
             diffusion.num_classes,
@@ -59,7 +60,6 @@ class LatentDiffusion(GenerativeModel):
             dtype=diffusion.dtype_policy,
             name=name,
         )
-        _check_pair(autoencoder, diffusion)
         self.autoencoder, self.diffusion = _copy(autoencoder), _copy(diffusion)
         self.autoencoder.trainable = False
         self.averages = self.diffusion.averages
@@ -84,6 +84,7 @@ class LatentDiffusion(GenerativeModel):
             source: as from `keras_gen.data.load`.
             count: how many of its images, drawn at random, are encoded.
         """
+        _check_pair(autoencoder, diffusion)
         pictures, labels = source.take(min(count, len(source)), seed=0)
         latents = autoencoder.latents(pictures, labels if autoencoder.num_classes else None)
         latents = latents.reshape(-1, diffusion.image_shape[-1])

@@ -216,12 +216,11 @@ def diffusion(
     **kwargs,
 ):
     def make(image_shape, num_classes, **other):
+        settings = {**kwargs, **other}
+        if num_classes is None:
+            settings.pop("guidance_scale", None)  # of what there are no classes
         return kind(
-            image_shape,
-            num_classes,
-            network=network(image_shape, num_classes),
-            ema=0.9,
-            **{**kwargs, **other},
+            image_shape, num_classes, network=network(image_shape, num_classes), ema=0.9, **settings
         )
 
     return Case(
@@ -442,7 +441,13 @@ CASES = [
     ),
     diffusion("rectified_flow", labelled=True, steps=4, guidance_scale=1.5),
     diffusion(
-        "edm", labelled=False, network=attending_unet, eager=True, path="edm", weighting="edm"
+        "edm",
+        labelled=False,
+        network=attending_unet,
+        eager=True,
+        path="edm",
+        weighting="edm",
+        steps=4,
     ),
     diffusion(
         "ddpm",

@@ -111,6 +111,8 @@ def test_the_vectors_of_a_vqvae():
 @pytest.mark.parametrize(
     "make, message",
     [
+        (lambda: (prior(), prior()), "a VAE, VQVAE or Autoencoder, `diffusion` a Diffusion"),
+        (lambda: (spatial_vae(), spatial_vae()), "a VAE, VQVAE or Autoencoder"),
         (lambda: (spatial_vae(), prior(shape=(4, 4, 3))), "numbers, the units"),
         (lambda: (spatial_vae(), prior(clip=True)), "clip=False"),
         (lambda: (vae(SHAPE, 10), prior(3, (2, 2, 2))), "classes"),
@@ -123,6 +125,9 @@ def test_parts_that_do_not_fit_are_refused(make, message):
     with pytest.raises(ValueError, match=message) as error:
         kg.models.LatentDiffusion(*make())
     assert "Received:" in str(error.value)
+    if len(make()) == 2:
+        with pytest.raises(ValueError, match=message):
+            kg.models.LatentDiffusion.measured(*make(), digits(SHAPE))
 
 
 def test_the_models_that_are_given_stay_as_they_are(trained_vae):
