@@ -1,6 +1,7 @@
-"""Anomaly scores of models trained on unlabelled normal images: AUROC on two kinds of tasks.
+r"""Anomaly scores of models trained on unlabelled normal images: AUROC on two kinds of tasks.
 
-    python benchmarks/anomaly.py --data-dir ../data/tfds --fruits ../data/images/fruits
+    python benchmarks/anomaly.py --data-dir ../shared/data/tfds \
+        --fruits ../shared/data/images/fruits
 
 MNIST against Fashion-MNIST, trained on either; and the fruits without one class, against that
 class, for each class. Every model is trained for `--seconds` from the same seed, on the train

@@ -2,11 +2,11 @@
 
     python benchmarks/diffusion_memory.py
 
-Each variant is a process of its own that takes four steps of 64 images each: whole batches, batches
-of 16 with gradients accumulated over four of them, and recomputed activations: of whole blocks
-(`recompute`), and of single layers by Keras's `RematScope`. The peak is that of the process,
-TensorFlow's own part (a process that has only built the model) beside. What fails is told. Writes
-diffusion_memory.md.
+Each variant is a process of its own that takes four steps of 64 images each, after one batch that
+is not timed: whole batches, batches of 16 with gradients accumulated over four of them, and
+recomputed activations: of whole blocks (`recompute`), and of single layers by Keras's `RematScope`.
+The peak is that of the process, TensorFlow's own part (a process that has only built the model)
+beside. What fails is told. Writes diffusion_memory.md.
 """
 
 import argparse

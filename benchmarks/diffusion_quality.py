@@ -5,8 +5,9 @@
 Both train for the same minutes on the same images without labels, one after the other with nothing
 beside, and sample as many images; the features are those of the small classifier trained on the
 data. The time of the first step, in which graphs are compiled, is not counted. The peer's
-environment: `pip install torch==2.13.0 diffusers==0.42.1`. Writes diffusion_quality.md, and
-docs/diffusion_<data>.png; the models and the peer's samples, to be looked at, into --run-dir.
+environment: `pip install torch==2.13.0 diffusers==0.42.1`. Writes diffusion_quality.md,
+docs/diffusion_<data>.png and, of distillation, docs/consistency_<data>.png; the models and the
+peer's samples, to be looked at, into --run-dir.
 """
 
 import argparse
@@ -194,11 +195,22 @@ def main():
     print(text)
 
 
+def _flags(args):
+    """What the report is of, as one would write it."""
+    names = "minutes", "samplers", "methods", "peer_batch_sizes", "peer_steps"
+    flags = []
+    for name in names:
+        value = getattr(args, name)
+        value = " ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"
+        flags.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(flags)
+
+
 def report(results, args):
     lines = [
         "# Diffusion: quality at equal wall-clock",
         "",
-        f"`python benchmarks/diffusion_quality.py --minutes {args.minutes:g}`: training of the "
+        f"`python benchmarks/diffusion_quality.py {_flags(args)}`: training of the "
         f"same minutes on the same unlabelled images, ours in batches of {args.batch_size}, seed "
         f"{args.seed}; "
         f"Fréchet distance of n = {args.count:,} images to all training images on the features of "
