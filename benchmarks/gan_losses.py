@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from timing import table
 
 import keras_gen as kg
@@ -111,7 +110,7 @@ def arguments():
         "--piece-seconds", type=float, default=1e9, help="then stop, to go on later"
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--images-per-epoch", type=int, default=3200)
     parser.add_argument("--num-images", type=int, default=5000)
     parser.add_argument("--precision", default="float32")
@@ -173,7 +172,8 @@ def trained(source, name, args, folder):
     images = burn_in(source, make, batch_size, args, clock, folder / "burn_in.json")
     model = make(source.image_shape, images)
     budget = Budget(folder / "seconds.json", clock, args.seconds, args.piece_seconds)
-    if budget.spent >= args.seconds:
+    finished = folder / "finished"  # that the model was saved after all its seconds
+    if finished.exists():
         model = keras.saving.load_model(folder / "model.keras")
     else:
         model.fit(
@@ -189,6 +189,8 @@ def trained(source, name, args, folder):
             ],
         )
         model.save(folder / "model.keras")
+        if budget.spent >= args.seconds:
+            finished.touch()
     keras.config.set_dtype_policy("float32")
     return model, budget.spent, budget.spent >= args.seconds
 
@@ -227,6 +229,9 @@ def run(data, args):
         seen = int(np.asarray(model.images_seen))
         found |= {"images": seen, "images_per_second": seen / spent, "seconds": spent}
         found |= {"floor": floor, "extractor": extractor.name, "measured": str(date.today())}
+        found |= {"batch_size": VARIANTS[name].batch_size or args.batch_size}
+        found |= {"clock": args.clock, "precision": args.precision, "seed": args.seed}
+        found |= {"num_images": args.num_images}
         provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
         grid = kg.images.grid(shown, columns=10, scale=2)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -247,17 +252,23 @@ def kept(data, args):
     return list(found.items())
 
 
-def report(results, args):
-    flags = f"--seconds {args.seconds:g} --batch-size {args.batch_size} --clock {args.clock}"
+def _shared(setting, results):
+    """The values of a setting in all rows."""
+    values = {found[setting] for rows in results.values() for _, found in rows}
+    return ", ".join(map(str, sorted(values)))
+
+
+def report(results):
     lines = [
         "# Adversarial losses at equal time",
         "",
-        f"`python benchmarks/gan_losses.py {flags}`: unconditional, each model trained for the "
-        f"same seconds ({args.clock} clock, {len(tf.config.list_physical_devices('CPU'))} CPU "
-        f"device, {args.precision}, seed {args.seed}), n = {args.num_images:,} generated against "
-        "as many real training images; distance on the features of the project's classifier, not "
-        "FID. All but "
-        "the DCGANs have the residual networks of the default.",
+        "`python benchmarks/gan_losses.py`: unconditional, each model trained for the same seconds "
+        f"({_shared('clock', results)} clock, 2 processors, {_shared('precision', results)}, seed "
+        f"{_shared('seed', results)}), n = {_shared('num_images', results)} generated against as "
+        "many real training images; distance on the features of the project's classifier, not "
+        "FID. All but the DCGANs have the residual networks of the default. Where the "
+        "discriminator takes several steps, they see the same real images, unlike those of the "
+        "papers.",
     ]
     for data, rows in results.items():
         extractors = ", ".join(sorted({found["extractor"] for _, found in rows}))
@@ -267,7 +278,7 @@ def report(results, args):
         cells = [
             [
                 found.get("model", VARIANTS[name].text),  # of a row that was trained otherwise
-                VARIANTS[name].batch_size or args.batch_size,
+                found["batch_size"],
                 f"{found['frechet_distance']:.2f}",
                 f"{found['precision']:.3f}",
                 f"{found['recall']:.3f}",
@@ -290,7 +301,7 @@ def main():
     args = arguments()
     for data in args.data:
         run(data, args)
-    text = report({data: kept(data, args) for data in args.data}, args)
+    text = report({data: kept(data, args) for data in args.data})
     print(text)
     args.output.write_text(text)
 

@@ -1,7 +1,8 @@
 """Control of what a generator makes: by moving its latents.
 
 Functions of a model with `decode(latents, labels)` and `latent_dim`, such as `GAN` and `VAE`, whose
-latents are standard normal, and of NumPy arrays.
+latents are standard normal, and of NumPy arrays. The codes of InfoGAN, the last numbers of its
+latents, are not normal: what they stand for is told by `generate(codes=...)`.
 """
 
 from typing import NamedTuple

@@ -143,6 +143,8 @@ def main():
     labels = labels if model.num_classes else None
     args.output.mkdir(parents=True, exist_ok=True)
     provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
+    if isinstance(model, kg.models.GAN) and model.codes:
+        raise SystemExit("There are no strips of codes: `model.generate(codes=...)` tells them.")
     if isinstance(model, kg.models.GAN):
         known = kg.data.load(args.data, **like(model), data_dir=args.data_dir)
         made = latent_strips(model, pictures, labels, known, args.inversion_steps, args.seed)

@@ -40,8 +40,12 @@ def arguments():
         help="of the true frames to come",
     )
     model.add_argument("--loss", choices=kg.losses.ADVERSARIAL_LOSSES, default="relativistic")
-    model.add_argument("--r1", type=float, default=10.0, help="first weight of the R1 penalty")
-    model.add_argument("--r2", type=float, default=10.0, help="first weight of the R2 penalty")
+    weight = {
+        "type": float,
+        "help": "first weight of the penalty; None: 10, or the loss's own",
+    }
+    model.add_argument("--r1", **weight)
+    model.add_argument("--r2", **weight)
     model.add_argument("--last-penalty", type=float, default=0.1, help="in units of the first")
 
     training = common.add_training(parser, batch_size=16, learning_rate=1e-3, epochs=10)
@@ -52,7 +56,13 @@ def arguments():
     common.add_schedule(training)
     parser.set_defaults(clip_norm=None)
     common.add_output(parser, "runs/sequence_gan")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.strategy == "multiworker" and args.first_images:
+        parser.error(
+            "Workers would read the GAN of single frames while it is written: train it "
+            "alone first, or use --first-images 0. Received: --strategy multiworker"
+        )
+    return args
 
 
 def diagnosis(source):
@@ -94,6 +104,20 @@ def first_generator(args):
     return model.generator
 
 
+def penalties(args, images):
+    """R1 and R2, whose weights fall while so many images are seen; None: the loss's own."""
+    weights = args.r1, args.r2
+    if weights == (None, None) and args.loss == "wasserstein":
+        return None
+    return [
+        penalty(kg.schedules.CosineSchedule(weight, weight * args.last_penalty, images))
+        for penalty, weight in zip(
+            (kg.losses.R1, kg.losses.R2), (10.0 if w is None else w for w in weights)
+        )
+        if weight
+    ]
+
+
 def build(args, source, num_classes, steps):
     shape, seed, parts = source.image_shape, 4 * args.seed, kg.networks
     images = steps * args.batch_size
@@ -110,11 +134,7 @@ def build(args, source, num_classes, steps):
         parts.resnet.discriminator(shape, seed=seed + 2, **shared),
         parts.sequence.motion_discriminator(shape, args.frames, seed=seed + 3, **shared),
         loss=args.loss,
-        penalties=[
-            penalty(kg.schedules.CosineSchedule(weight, weight * args.last_penalty, images))
-            for penalty, weight in ((kg.losses.R1, args.r1), (kg.losses.R2, args.r2))
-            if weight
-        ],
+        penalties=penalties(args, images),
         continuation_weight=args.continuation_weight,
         seed=args.seed,
         ema=args.ema,
@@ -124,21 +144,32 @@ def build(args, source, num_classes, steps):
     return model
 
 
+def test_sequences(args):
+    """Test sequences, twice as long as those of training, their labels, and how alike two halves of
+    them move."""
+    count = args.test_sequences
+    real, labels = common.moving_test(args, count=count, num_frames=2 * args.frames).take(count)
+    return real, labels, continuity(*_halves(real))
+
+
 def report(args):
     """How much frames change, drawn from nothing or continued, up to the trained length and from
     there on to twice as much; and pictures of both."""
     model = keras.saving.load_model(f"{args.run_dir}/model.keras", compile=False)
-    count, frames = args.test_sequences, 2 * args.frames
-    real, labels = common.moving_test(args, count=count, num_frames=frames).take(count)
+    given, frames = args.first_frames, 2 * args.frames
+    real, labels, floor = test_sequences(args)
     labels = labels if model.num_classes else None
     settings = {"n": len(real), "labels": labels, "num_frames": frames}
     made = {
         "drawn": model.generate(**settings),
-        "continued": model.generate(**settings, first_frames=real[:, : args.first_frames]),
+        "continued": model.generate(**settings, first_frames=real[:, :given]),
     }
-    found = {"split": args.test_split, "n": len(real), "floor": continuity(*_halves(real))}
+    found = {"split": args.test_split, "n": len(real), "floor": floor}
     for name, fake in made.items():
-        for part, times in (("trained", slice(args.frames)), ("beyond", slice(args.frames, None))):
+        # the last given frame is where the first step that was made begins
+        first = given - 1 if name == "continued" else 0
+        parts = {"trained": slice(first, args.frames), "beyond": slice(args.frames, None)}
+        for part, times in parts.items():
             found[f"{name}_{part}"] = continuity(real[:, times], fake[:, times])
     Path(args.run_dir, "continuity.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
@@ -156,6 +187,11 @@ def _halves(sequences):
 
 if __name__ == "__main__":
     args = arguments()
+    if not 1 <= args.first_frames < args.frames:
+        raise SystemExit(
+            f"--first-frames must be fewer than --frames. Received: {args.first_frames}"
+        )
+    test_sequences(args)  # what is wrong with them is found before the training
     if args.first_images:
         changes = {
             "run_dir": f"{args.run_dir}/first",

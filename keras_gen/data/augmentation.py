@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
-from keras_gen.strategies import Strategy, resolve
+from keras_gen.strategies import Strategy, checked_count, resolve
 
 
 def color(images, draws):
@@ -159,7 +159,7 @@ class DiffAugment(Augmentation):
 @keras.saving.register_keras_serializable("keras_gen")
 class AdaptiveAugmentation(Augmentation):
     """Augmentation whose probability follows how well real images are told (ADA, Karras et al.
-    2020).
+    2020); its operations are those of this module, fewer than theirs: nothing is rotated.
 
     The mean sign of the discriminator's verdict on real images is to be `target`: when it is
     above, the discriminator overfits, and the probability rises; else it falls. The probability
@@ -177,7 +177,7 @@ class AdaptiveAugmentation(Augmentation):
         self, operations=("color", "translation", "scale", "cutout"), target=0.6, images=500_000
     ):
         super().__init__(operations, 0.0)
-        self.target, self.images = target, images
+        self.target, self.images = float(target), checked_count("images", images)
 
     def adapted(self, probability, confidence, batch):
         """The probability after a batch.

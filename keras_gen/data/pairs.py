@@ -259,6 +259,13 @@ class _Masked(IndexedSource):
 
 def _source(given, split, side_by_side=False, **loading):
     if isinstance(given, Source):
+        told = {"split": split, **loading}
+        told = {k: v for k, v in told.items() if v not in (None, "train") and k != "on_error"}
+        if told:
+            raise ValueError(
+                f"A source is as it is; {sorted(told)} are of what is loaded. Received: "
+                f"{given!r} with {told}"
+            )
         return given
     size = loading.get("image_size")
     if side_by_side and size is not None:

@@ -21,7 +21,14 @@ from keras_gen.losses.likelihoods import (
     Likelihood,
     get_likelihood,
 )
-from keras_gen.losses.penalties import R1, R2, GradientPenalty, Judged, Penalty
+from keras_gen.losses.penalties import (
+    R1,
+    R2,
+    GradientPenalty,
+    Judged,
+    Penalty,
+    checked_penalties,
+)
 from keras_gen.losses.pixel_likelihoods import (
     PIXEL_LIKELIHOODS,
     Categorical,

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.strategies import Strategy
+from keras_gen.strategies import Strategy, checked_count, positive
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -28,7 +28,9 @@ class Codes(Strategy):
     name = "information_loss"
 
     def __init__(self, categorical=(), continuous=0, weight=1.0):
-        self.categorical, self.continuous = tuple(categorical), continuous
+        self.categorical = tuple(checked_count("categorical", n, least=2) for n in categorical)
+        self.continuous = checked_count("continuous", continuous, least=0)
+        positive(weight=weight)
         self.weight = weight
         if not self.dim:
             raise ValueError(

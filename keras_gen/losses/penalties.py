@@ -128,3 +128,16 @@ class GradientPenalty(Penalty):
         mix = randomness.uniform(shape, randomness.key(key, "interpolation"))
         squared = squared_gradient_norm(discriminate, real + mix * (fake - real))
         return value_at(self.weight, seen) * tf.square(tf.sqrt(squared + 1e-12) - 1)
+
+
+def checked_penalties(penalties):
+    """A list of penalties.
+
+    Raises:
+        ValueError: when one has no name, by which its term is logged, or the name of another.
+    """
+    penalties = list(penalties)
+    names = [penalty.name for penalty in penalties]
+    if None in names or len(set(names)) < len(names):
+        raise ValueError(f"Penalties must have a `name` each, all different. Received: {names}")
+    return penalties

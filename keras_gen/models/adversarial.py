@@ -1,5 +1,6 @@
 """What models of generators and discriminators share: two optimizers."""
 
+import keras
 import tensorflow as tf
 
 from keras_gen import images
@@ -44,7 +45,8 @@ class AdversarialModel(GenerativeModel):
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in
                 `GenerativeModel.compile`.
         """
-        if optimizer is not None and optimizer is discriminator_optimizer:
+        same = optimizer is discriminator_optimizer
+        if same and isinstance(optimizer, keras.optimizers.Optimizer):  # a name makes two
             raise ValueError(
                 "Generators and discriminators need an optimizer each, because an optimizer keeps "
                 f"state for each weight. Received: the same object twice, {optimizer!r}"

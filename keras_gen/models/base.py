@@ -127,6 +127,12 @@ class GenerativeModel(keras.Model):
     def _built_optimizer(self, optimizer, variables):
         """The optimizer, ready: its state exists before weights are loaded or a step is traced."""
         optimizer = keras.optimizers.get(optimizer)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if hasattr(inner, "follow") and not hasattr(self, "images_seen"):
+            raise ValueError(
+                f"A {type(inner).__name__} follows the images that a model has seen, which a "
+                f"{type(self).__name__} does not count. Received: optimizer={inner.name!r}"
+            )
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if self.dtype_policy.compute_dtype == "float16" and not scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

@@ -118,12 +118,14 @@ class GAN(Decoding, AdversarialModel):
             penalties = [] if weight_clip else [losses.GradientPenalty()]
         elif penalties is None:
             penalties = defaults.penalties(self.image_shape, burn_in)
-        self.penalties = list(penalties)
+        self.penalties = losses.checked_penalties(penalties)
         if discriminator_steps is None:
             discriminator_steps = defaults.discriminator_steps
         self.discriminator_steps = checked_count("discriminator_steps", discriminator_steps)
         if half_life is None and ema is None:
             half_life = defaults.half_life(burn_in)
+        if isinstance(half_life, (int, float)) and not half_life >= 0:
+            raise ValueError(f"`half_life` must not be negative. Received: half_life={half_life!r}")
         self.half_life, self.weight_clip = half_life, weight_clip
         self.classification_weight, self.codes = classification_weight, codes
         self.augmentation = get_augmentation(augmentation)
@@ -199,14 +201,20 @@ class GAN(Decoding, AdversarialModel):
                 f"The generator must make, and the discriminator take, images {self.image_shape}. "
                 f"Received: a generator of {made}, a discriminator of {judged}"
             )
-        expected = [1]
-        expected += [self.num_classes] if classifies else []
-        expected += [self.codes.dim] if self.codes else []
-        found = [output.shape[-1] for output in discriminator.outputs]
+        expected = [(1,)]
+        expected += [(self.num_classes,)] if classifies else []
+        expected += [(self.codes.dim,)] if self.codes else []
+        found = [tuple(output.shape[1:]) for output in discriminator.outputs]
         if found != expected:
             raise ValueError(
-                f"The discriminator must have outputs of lengths {expected}: a logit, class logits "
+                f"The discriminator must have outputs of shapes {expected}: a logit, class logits "
                 f"where it classifies, parameters of the codes. Received: {found}"
+            )
+        latent, codes = tuple(generator.inputs[0].shape[1:]), self.codes.dim if self.codes else 0
+        if len(latent) != 1 or latent[0] <= codes:
+            raise ValueError(
+                f"The generator must take a latent of one axis, longer than the {codes} numbers of "
+                f"its codes. Received: a generator of latents {latent}"
             )
 
     def get_config(self):

@@ -99,7 +99,7 @@ class SequenceGAN(RollOut, AdversarialModel):
             penalties = [losses.GradientPenalty()]
         elif penalties is None:
             penalties = [losses.R1(), losses.R2()]
-        self.penalties = list(penalties)
+        self.penalties = losses.checked_penalties(penalties)
         if not continuation_weight >= 0:
             raise ValueError(
                 "`continuation_weight` must not be negative. "

@@ -167,3 +167,11 @@ def test_what_does_not_fit_is_named(make, match):
 def test_the_emoji_are_pairs(shared_data):
     source = kg.data.pairs(shared_data / "images" / "emoji_pairs", split="test")
     assert len(source) == 276 and source.image_shape == (64, 64, 3)
+
+
+def test_a_source_is_not_loaded_anew():
+    source = kg.data.load(np.zeros((4, 8, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"image_size.*Received: "):
+        kg.data.pairs(source, image_size=4)
+    with pytest.raises(ValueError, match=r"split.*Received: "):
+        kg.data.unpaired(source, source, split="test")

@@ -230,7 +230,7 @@ def test_networks_must_have_the_outputs_that_are_asked_for():
     discriminator = networks.resnet.discriminator(SHAPE, 8, num_classes=10, classifier=True)
     with pytest.raises(ValueError, match="two inputs"):
         models.GAN(SHAPE, 10, discriminator=discriminator)
-    with pytest.raises(ValueError, match=r"lengths \[1, 10, 3\]"):
+    with pytest.raises(ValueError, match=r"shapes \[\(1,\), \(10,\), \(3,\)\]"):
         models.GAN(
             SHAPE,
             10,
@@ -422,3 +422,52 @@ def test_an_image_of_the_generator_is_inverted():
     assert latents.shape == (2, 8) and (errors < 0.05 * variance).all()
     again = model.decode(latents, [1, 2]) / 127.5 - pictures / 127.5
     np.testing.assert_allclose((again**2).mean((1, 2, 3)), errors, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"discriminator": kg.networks.patchgan.discriminator((8, 8, 1), width=4)},
+            r"shapes \[\(1,\)\]",
+        ),
+        ({"codes": losses.Codes([10])}, "shapes"),
+        ({"penalties": [losses.R1(1.0), losses.R1(5.0)]}, "all different"),
+        ({"half_life": -5.0}, "half_life=-5.0"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message + ".*Received: "):
+        mlp_gan(SHAPE, None, **arguments)
+
+
+def test_a_latent_must_be_longer_than_its_codes():
+    with pytest.raises(ValueError, match=r"longer than the 10 numbers.*Received: .*\(8,\)"):
+        models.GAN(
+            SHAPE,
+            generator=kg.networks.resnet.generator(SHAPE, 8, width=8),
+            codes=losses.Codes([10]),
+        )
+
+
+@pytest.mark.parametrize("arguments", [{"categorical": [1]}, {"continuous": -1}, {"weight": 0.0}])
+def test_codes_are_checked(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        losses.Codes(**{"categorical": [10], **arguments})
+    with pytest.raises(ValueError, match="images=0"):
+        kg.data.augmentation.AdaptiveAugmentation(images=0)
+
+
+def test_optimizers_may_be_named_alike():
+    model = mlp_gan(SHAPE, None)
+    model.compile("adam", "adam")
+    assert model.optimizer is not model.discriminator_optimizer
+    one = keras.optimizers.Adam()
+    with pytest.raises(ValueError, match="same object twice"):
+        model.compile(one, one)
+
+
+def test_an_optimizer_that_follows_images_needs_a_model_that_counts_them():
+    kg.models.GAN((8, 8, 1)).compile(kg.optimizers.ScheduledAdam())
+    with pytest.raises(ValueError, match="Autoencoder does not count"):
+        kg.models.Autoencoder((8, 8, 1)).compile(kg.optimizers.ScheduledAdam())

@@ -137,7 +137,6 @@ def test_the_discriminators_are_shown_earlier_fakes():
     for count in (6, 10, 10):
         one_step(model, batch())
         assert model.history_a.count.numpy() == model.history_b.count.numpy() == count
-    assert np.abs(model.history_a.images.numpy()).min((1, 2, 3)).shape == (10,)
     assert (np.abs(model.history_a.images.numpy()).max((1, 2, 3)) > 0).all()
     before = model.history_b.images.numpy()
     fakes = tf.fill([8, *SHAPE], 0.5)
