@@ -17,14 +17,18 @@ def arguments():
     model = parser.add_argument_group("model")
     model.add_argument("--network", choices=("resnet", "dcgan", "mlp"), default="resnet")
     model.add_argument(
-        "--recipe", choices=("r3gan", "sngan"), default="r3gan", help="of the network resnet"
+        "--recipe", choices=("r3gan", "sngan"), help="of the network resnet; None: r3gan"
     )
     model.add_argument("--latent-dim", type=int, help="None: 64, of resnet; else 100")
     model.add_argument("--hidden", type=int, nargs="+", default=[256, 256], help="mlp: layers")
     model.add_argument("--width", type=int, default=64, help="dcgan, resnet: channels")
     model.add_argument("--blocks", type=int, default=1, help="resnet: at each level")
     model.add_argument("--attention", type=int, nargs="*", default=[], help="resnet: sides, pixels")
-    model.add_argument("--normalization", choices=("spectral", "equalized"), help="resnet: kernels")
+    model.add_argument(
+        "--normalization",
+        choices=("spectral", "equalized"),
+        help="resnet: of the discriminator's kernels",
+    )
     model.add_argument("--minibatch-std", type=int, default=0, help="resnet: images in a group")
     model.add_argument("--kernel-size", type=int, default=5, help="dcgan")
     model.add_argument("--dropout", type=float, default=0.3, help="dcgan: discriminator's")
@@ -57,7 +61,12 @@ def arguments():
     training.add_argument("--burn-in", type=int, help="images of the schedules; None: all")
     common.add_output(parser, "runs/gan")
     args = parser.parse_args()
-    args.recipe = {"resnet": args.recipe, "dcgan": "dcgan", "mlp": "gan"}[args.network]
+    if args.recipe and args.network != "resnet":
+        parser.error(f"--recipe is for --network resnet. Received: --network {args.network}")
+    if args.recipe == "sngan" and args.normalization == "equalized":
+        parser.error("SNGAN's normalization is spectral. Received: --normalization equalized")
+    own = {"resnet": args.recipe or "r3gan", "dcgan": "dcgan", "mlp": "gan"}
+    args.recipe = own[args.network]
     if args.recipe == "sngan":
         args.normalization = args.normalization or "spectral"
     args.batch_size = args.batch_size or (64 if args.network == "resnet" else 128)

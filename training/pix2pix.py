@@ -17,7 +17,7 @@ def arguments():
     kind.add_argument("--pairs", nargs="+", metavar="FOLDER", help="side by side, or two folders")
     kind.add_argument("--complete", metavar="SOURCE", help="digits, a TFDS name, a folder ...")
     data.add_argument("--swap", action="store_true", help="pairs: from right to left")
-    data.add_argument("--hole", type=float, default=0.5, help="complete: its share of each side")
+    data.add_argument("--hole", type=float, help="complete: its share of each side; None: half")
     data.add_argument("--data-dir", help="complete: folder of the prepared TFDS data sets")
     add_pictures(data)
 
@@ -32,7 +32,12 @@ def arguments():
     training = common.add_training(parser, batch_size=1, epochs=200)
     add_optimizers(training, schedule="constant")
     common.add_output(parser, "runs/pix2pix")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.pairs and len(args.pairs) > 2:
+        parser.error(f"--pairs takes one folder or two. Received: {args.pairs}")
+    if args.pairs and args.hole or args.complete and args.swap:
+        parser.error("--hole is for --complete, --swap for --pairs.")
+    return args
 
 
 def add_pictures(data):
@@ -81,7 +86,7 @@ def load(args):
     if args.pairs:
         return kg.data.pairs(*args.pairs, swap=args.swap, **varied, **loading)
     source = kg.data.load(args.complete, data_dir=args.data_dir, **loading)
-    return kg.data.masked(source, args.hole, seed=args.seed, **varied)
+    return kg.data.masked(source, args.hole or 0.5, seed=args.seed, **varied)
 
 
 def draw(source):
