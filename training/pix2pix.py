@@ -35,7 +35,7 @@ def arguments():
     args = parser.parse_args()
     if args.pairs and len(args.pairs) > 2:
         parser.error(f"--pairs takes one folder or two. Received: {args.pairs}")
-    if args.pairs and args.hole or args.complete and args.swap:
+    if (args.pairs and args.hole) or (args.complete and args.swap):
         parser.error("--hole is for --complete, --swap for --pairs.")
     return args
 
