@@ -7,8 +7,8 @@ beside, and sample as many images; the features are those of the small classifie
 data. The time of the first step, in which graphs are compiled, is not counted. The peer's
 environment: `pip install torch==2.13.0 diffusers==0.42.1`. Writes diffusion_quality.md,
 docs/diffusion_<data>.png and, of distillation, docs/consistency_<data>.png; the models and the
-peer's samples, to be looked at, into --run-dir. `--results` is a file of what was measured, which is
-not measured again; the table's are diffusion_quality.json.
+peer's samples, to be looked at, into --run-dir. `--results` is a file of what was measured, which
+is not measured again; the table's are diffusion_quality.json.
 """
 
 import argparse
