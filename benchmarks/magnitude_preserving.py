@@ -6,8 +6,9 @@ output, and sums and activations are scaled so that a deviation of 1 stays 1. Th
 otherwise those of `keras_gen.networks.unet`, separable.
 """
 
+import math
+
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
@@ -18,19 +19,29 @@ SILU = 0.596  # deviation of silu of a standard normal variable
 SHARE = 0.3  # of a residual in its sum
 
 
+@keras.saving.register_keras_serializable("benchmarks")
 class Kernel(layers.Layer):
     """A convolution, depthwise or over all channels, of a kernel of norm 1 for each output."""
 
     def __init__(self, channels=None, size=1, strides=1, initializer=None, gain=False, **kwargs):
         super().__init__(**kwargs)
         self.channels, self.size, self.strides = channels, size, strides
-        self.initializer, self.has_gain = initializer, gain
+        self.initializer, self.has_gain = keras.initializers.get(initializer), gain
 
     def build(self, shape):
         outputs = self.channels or 1
         kernel = (self.size, self.size, shape[-1], outputs)
         self.kernel = self.add_weight(name="kernel", shape=kernel, initializer=self.initializer)
         self.gain = self.add_weight(name="gain", initializer="zeros") if self.has_gain else None
+
+    def get_config(self):
+        own = {"channels": self.channels, "size": self.size, "strides": self.strides}
+        kernel = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), **own, "initializer": kernel, "gain": self.has_gain}
+
+    def compute_output_shape(self, shape):
+        batch, *sides, channels = shape
+        return (batch, *(side // self.strides for side in sides), self.channels or channels)
 
     def call(self, x):
         kernel = tf.cast(self.kernel, tf.float32)
@@ -50,14 +61,14 @@ def silu(x):
 
 
 def total(x, y, share=SHARE):
-    return ((1 - share) * x + share * y) / np.hypot(1 - share, share)
+    return ((1 - share) * x + share * y) / math.hypot(1 - share, share)
 
 
 def joined(x, y):
     """Both along the channels, each with the same weight in what follows."""
     a, b = x.shape[-1], y.shape[-1]
-    scale = np.sqrt((a + b) / 2)
-    return ops.concatenate([scale / np.sqrt(a) * x, scale / np.sqrt(b) * y], -1)
+    scale = math.sqrt((a + b) / 2)
+    return ops.concatenate([scale / math.sqrt(a) * x, scale / math.sqrt(b) * y], -1)
 
 
 def pixel_norm(x):
