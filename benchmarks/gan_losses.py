@@ -230,7 +230,7 @@ def run(data, args):
         found |= {"images": seen, "images_per_second": seen / spent, "seconds": spent}
         found |= {"floor": floor, "extractor": extractor.name, "measured": str(date.today())}
         found |= {"batch_size": VARIANTS[name].batch_size or args.batch_size}
-        found |= {"clock": args.clock, "precision": args.precision, "seed": args.seed}
+        found |= {"clock": args.clock, "policy": args.precision, "seed": args.seed}
         found |= {"num_images": args.num_images}
         provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
         grid = kg.images.grid(shown, columns=10, scale=2)
@@ -263,7 +263,7 @@ def report(results):
         "# Adversarial losses at equal time",
         "",
         "`python benchmarks/gan_losses.py`: unconditional, each model trained for the same seconds "
-        f"({_shared('clock', results)} clock, 2 processors, {_shared('precision', results)}, seed "
+        f"({_shared('clock', results)} clock, 2 processors, {_shared('policy', results)}, seed "
         f"{_shared('seed', results)}), n = {_shared('num_images', results)} generated against as "
         "many real training images; distance on the features of the project's classifier, not "
         "FID. All but the DCGANs have the residual networks of the default. Where the "
