@@ -71,8 +71,9 @@ def main():
         command = [sys.executable, __file__, "--child", name]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            reason = next(line for line in reversed(done.stderr.splitlines()) if line.strip())
-            reason = reason.replace("\x1b[1m", "").replace("\x1b[0m", "")
+            lines = done.stderr.splitlines()
+            said = [line for line in lines if "\x1b[1m" in line or "Error" in line]
+            reason = said[-1].replace("\x1b[1m", "").replace("\x1b[0m", "")
             rows.append([name, "fails", reason])
             continue
         found = json.loads(done.stdout.splitlines()[-1])
