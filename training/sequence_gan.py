@@ -62,6 +62,8 @@ def arguments():
             "Workers would read the GAN of single frames while it is written: train it "
             "alone first, or use --first-images 0. Received: --strategy multiworker"
         )
+    if not 1 <= args.first_frames < args.frames:
+        parser.error(f"--first-frames must be fewer than --frames. Received: {args.first_frames}")
     return args
 
 
@@ -187,10 +189,6 @@ def _halves(sequences):
 
 if __name__ == "__main__":
     args = arguments()
-    if not 1 <= args.first_frames < args.frames:
-        raise SystemExit(
-            f"--first-frames must be fewer than --frames. Received: {args.first_frames}"
-        )
     test_sequences(args)  # what is wrong with them is found before the training
     if args.first_images:
         changes = {

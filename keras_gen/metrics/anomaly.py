@@ -58,9 +58,13 @@ def surprise(model, pictures, seed=0, **settings):
         ValueError: if the model gives no likelihood.
     """
     check_has(model, "log_prob", "likelihood")
-    if np.ndim(pictures) != 5:
-        pictures = check_images(pictures)
+    pictures = _checked(pictures)
     return _bits(model.log_prob(pictures, seed=seed, **settings), pictures)
+
+
+def _checked(pictures):
+    """Pictures uint8 `[n, h, w, c]`, or sequences as they are."""
+    return pictures if np.ndim(pictures) == 5 else check_images(pictures)
 
 
 def _bits(told, pictures):
@@ -109,8 +113,7 @@ def likelihood_score(model, pictures, corrected=True, seed=0, **settings):
     Raises:
         ValueError: if the model gives no likelihood.
     """
-    if np.ndim(pictures) != 5:
-        pictures = check_images(pictures)
+    pictures = _checked(pictures)
     bits = surprise(model, pictures, seed, **settings)
     return bits - png_bits(pictures) if corrected else bits
 

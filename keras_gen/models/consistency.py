@@ -15,7 +15,7 @@ RHO = 7.0  # of Karras et al. 2022
 CLEAN = 0.02  # noise-to-signal ratio below which a step of the teacher ends at the data
 HUBER = 5.4e-4  # Song and Dhariwal 2023, section 3.3, for the mean over the pixels
 
-OF_MEANS = {f for name, f in diffusion.SAMPLERS.items() if name != "consistency"}
+_OF_MEANS = {f for name, f in diffusion.SAMPLERS.items() if name != "consistency"}
 _NO_LIKELIHOOD = "A consistency model has no likelihood; the model that it was tuned from has one."
 
 
@@ -204,7 +204,7 @@ class ConsistencyModel(Diffusion):
     def checked_sampling(self, options=None):
         sampling = super().checked_sampling(options)
         sampler = diffusion.samplers.plain(sampling.sampler)
-        if sampler in OF_MEANS:
+        if sampler in _OF_MEANS:
             raise ValueError(
                 "A consistency model says where the ODE ends, and not which way it goes: its "
                 f"`sampler` is 'consistency'. Received: sampler={sampler.__name__!r}"
