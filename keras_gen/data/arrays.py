@@ -44,8 +44,9 @@ def load_arrays(images, labels, name, image_size, channels, class_names):
     return ArraySource(name, images, labels, num_classes, class_names)
 
 
-def check_images(images):
-    """uint8 `[n, h, w, c]` of what was given as images, or a `ValueError`."""
+def check_images(images, any_channels=False):
+    """uint8 `[n, h, w, c]` of what was given as images, or a `ValueError`; c is 1 or 3, unless
+    `any_channels`."""
     images = _as_array(images)
     received = f"Received: images of shape={images.shape}, dtype={images.dtype}"
     if images.dtype != np.uint8:
@@ -58,7 +59,7 @@ def check_images(images):
         images = images[..., np.newaxis]
     if images.ndim != 4:
         raise ValueError(f"Images must be [n, h, w] or [n, h, w, channels]. {received}")
-    if images.shape[-1] not in (1, 3):
+    if images.shape[-1] not in (1, 3) and not any_channels:
         raise ValueError(f"Images must have 1 or 3 channels, and these last. {received}")
     if images.size == 0:
         raise ValueError(f"There are no images. {received}")

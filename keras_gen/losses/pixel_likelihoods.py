@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.losses.levels import logistic_log_prob, values_of
-from keras_gen.strategies import Strategy, positive, resolve
+from keras_gen.strategies import Strategy, checked_count, resolve
 
 
 class PixelLikelihood(Strategy):
@@ -96,8 +96,8 @@ class LogisticMixture(PixelLikelihood):
     """
 
     def __init__(self, components=10, min_log_scale=-7.0):
-        positive(components=components)
-        self.components, self.min_log_scale = components, min_log_scale
+        self.components = checked_count("components", components)
+        self.min_log_scale = min_log_scale
 
     def get_config(self):
         return {"components": self.components, "min_log_scale": self.min_log_scale}

@@ -5,8 +5,6 @@ Both are float32 [batch, height, width, channels] in [-1, 1]; the result is floa
 
 import tensorflow as tf
 
-from keras_gen.strategies import resolve_function
-
 
 def squared_error(images, reconstructions):
     """(x - y)²."""
@@ -41,10 +39,14 @@ RECONSTRUCTION_LOSSES = {
 OUTPUTS = {"cross_entropy": "tanh"}
 
 
-def get_reconstruction_loss(identifier):
-    """A function from its name or from a function, which is returned as it is.
+def get_reconstruction_loss(name):
+    """The function of that name; a function itself would not be saved with a model.
 
     Raises:
-        ValueError: when it is neither.
+        ValueError: when there is none.
     """
-    return resolve_function(identifier, RECONSTRUCTION_LOSSES, "loss")
+    if not isinstance(name, str) or name not in RECONSTRUCTION_LOSSES:
+        raise ValueError(
+            f"`loss` must be one of {sorted(RECONSTRUCTION_LOSSES)}. Received: loss={name!r}"
+        )
+    return RECONSTRUCTION_LOSSES[name]

@@ -28,6 +28,8 @@ class LikelihoodResult:
         data: str, what the images were taken for: how they are binarized, or of how many levels.
         conditional: whether it is of images given their labels.
         source, split: str, where the images are from.
+        image_shape: [height, width, channels] that they were given at, resized where need be; or
+            [time, height, width, channels].
         weights: str or None, hash of the weights that were asked.
         seed: int, which images these are, and of all that is drawn.
         parameters: dict, the settings that `log_prob` was given.
@@ -42,6 +44,7 @@ class LikelihoodResult:
     data: str
     conditional: bool
     source: str
+    image_shape: list
     split: str | None
     weights: str | None
     seed: int
@@ -60,10 +63,11 @@ class LikelihoodResult:
     def __str__(self):
         split = "" if self.split is None else f" {self.split}"
         given = " given labels" if self.conditional else ""
+        size = "×".join(map(str, self.image_shape))
         return (
             f"-log p{given} {self.nats:.2f} ± {self.standard_error:.2f} nats, "
             f"{self.bits_per_dimension:.4f} bits/dim ({self.estimator}; {self.data}; "
-            f"n {self.n:,}; source {self.source}{split}; seed {self.seed})"
+            f"n {self.n:,}; source {self.source}{split} at {size}; seed {self.seed})"
         )
 
 
@@ -116,6 +120,7 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
         data=found["data"],
         conditional=conditional,
         source=source.name,
+        image_shape=list(pictures.shape[1:]),
         split=split,
         weights=model.weights_hash() if hasattr(model, "weights_hash") else None,
         seed=int(seed),

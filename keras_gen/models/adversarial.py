@@ -103,7 +103,7 @@ class AdversarialModel(GenerativeModel):
     # Evaluation and diagnosis
 
     def evaluated(self, first, second=None):
-        """The terms of evaluation, in which nothing is trained: every call draws the same.
+        """The terms of evaluation, in which nothing is trained; what is drawn: see `step_key`.
 
         Args:
             first, second: what `unpack` makes of a batch.
@@ -120,8 +120,9 @@ class AdversarialModel(GenerativeModel):
         return with_total(terms)
 
     def test_step(self, data):
-        own, terms, _ = self.evaluated(*self.unpack(data))
-        return self.report(self.with_total(own | terms))
+        with self.test_scope():
+            own, terms, _ = self.evaluated(*self.unpack(data))
+            return self.report(self.with_total(own | terms))
 
     def diagnosis(self, first, second=None):
         """How the networks stand, of a batch as in `evaluated`.

@@ -62,10 +62,6 @@ class Autoencoder(Latents, GenerativeModel):
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
-        if callable(loss):
-            raise ValueError(
-                f"`loss` must be a name, as it is saved with the model. Received: loss={loss!r}"
-            )
         self.loss_name = loss
         self.loss_function = losses.get_reconstruction_loss(loss)
         output = {"parameters": 1, "activation": losses.OUTPUTS.get(loss)}

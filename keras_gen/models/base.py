@@ -225,10 +225,18 @@ class GenerativeModel(keras.Model):
         else:
             return
         self._check_image_spec(spec)
-        if self.num_classes and not has_labels:
+        if not self.num_classes:
+            return
+        if not has_labels:
             raise ValueError(
                 f"{self.name!r} has {self.num_classes} classes: it needs batches of (images, "
                 f"labels). Received: images alone, {spec}"
+            )
+        labels = x.element_spec[1] if isinstance(x, tf.data.Dataset) else y
+        if tf.TensorShape(getattr(labels, "shape", None)).rank not in (None, 1):
+            raise ValueError(
+                f"{self.name!r} needs labels [batch], a class number for each image; one-hot rows "
+                f"become so by `labels.argmax(-1)`. Received: labels of shape {labels.shape}"
             )
 
     def _check_image_spec(self, spec):
@@ -264,9 +272,11 @@ class GenerativeModel(keras.Model):
     # Randomness
 
     def step_key(self, training=True):
-        """Key of the current training step on the current replica; a fixed one in evaluation."""
+        """Key of the current training step on the current replica; outside of training a fixed one,
+        or within a scope of randomness, such as `test_step` opens, one of that scope."""
         if not training:
-            return randomness.key(self.seed, "evaluation")
+            scope = randomness.current_key()
+            return randomness.key(self.seed if scope is None else scope, "evaluation")
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group if context else 0
         return randomness.key(self.seed, "training", self.step.value, replica)
@@ -289,8 +299,8 @@ class GenerativeModel(keras.Model):
             x: images float32 [batch, h, w, c] in [-1, 1].
             y: labels int32 [batch], or None without classes.
             y_pred, sample_weight: not used; Keras's signature.
-            training: whether the networks train, at the key of the training step; otherwise every
-                call draws the same.
+            training: whether the networks train, at the key of the training step; otherwise what
+                is drawn is that of `step_key`.
 
         Returns:
             dict from each of `loss_names` to float32 [batch]. The mean of "loss" is minimized.
@@ -323,7 +333,16 @@ class GenerativeModel(keras.Model):
         optimizer.apply(gradients, variables)
 
     def test_step(self, data):
-        return self.report(self.compute_loss(*self.unpack(data), training=False))
+        with self.test_scope():
+            return self.report(self.compute_loss(*self.unpack(data), training=False))
+
+    def test_scope(self):
+        """Scope of randomness of a batch of an evaluation, by the examples counted before it: each
+        batch draws its own, and every evaluation the same."""
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        counted = self._loss_trackers[0].count.value
+        return randomness.scope(randomness.key(self.seed, counted, replica))
 
     def scaled(self, loss, optimizer):
         """The scalar to differentiate: the loss, scaled for replicas and for float16.
@@ -439,7 +458,7 @@ class GenerativeModel(keras.Model):
 
     def checked_pictures(self, pictures):
         """Pictures uint8 [n, h, w, c] of the model's shape, or a ValueError."""
-        pictures = check_images(pictures)
+        pictures = check_images(pictures, any_channels=True)
         if pictures.shape[1:] != self.image_shape:
             raise ValueError(
                 f"Pictures must be [n, *{self.image_shape}]. Received: pictures of shape "

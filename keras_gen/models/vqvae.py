@@ -112,10 +112,6 @@ class VQVAE(GenerativeModel):
         for name, value in (("decay", decay), ("restart_below", restart_below)):
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={value!r}")
-        if callable(loss):
-            raise ValueError(
-                f"`loss` must be a name, as it is saved with the model. Received: loss={loss!r}"
-            )
         if latent_shape is None:
             latent_shape = default_latent_shape(self.image_shape)
         self.latent_shape = _checked_latent_shape(latent_shape)
@@ -273,7 +269,7 @@ class VQVAE(GenerativeModel):
             self.codebook.value, self.counts.value, batch_counts, batch_sums, self.decay
         )
         if self.restart_below:
-            # one draw for each vector, so that the replicas' draws are those of a whole batch
+            # one draw for each vector: replicas draw for their own, and the highest of all count
             places = math.prod(self.latent_shape[:2])
             shape = [tf.shape(vectors)[0] // places, places]
             uniforms = randomness.uniform(shape, randomness.key(key, "restart"))

@@ -191,7 +191,7 @@ def test_a_generator_of_a_gan_can_be_the_decoder():
     "arguments, message",
     [
         ({"loss": "mse"}, "loss='mse'"),
-        ({"loss": kg.losses.squared_error}, "must be a name"),
+        ({"loss": kg.losses.squared_error}, "must be one of"),
         ({"encoder": kg.networks.autoencoder.dense_encoder(SHAPE, 5)}, r"make \(8,\)"),
         ({"latent_dim": -1}, "latent_dim=-1"),
     ],

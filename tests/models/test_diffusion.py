@@ -592,3 +592,16 @@ def test_weights_and_averages_wait_for_accumulated_gradients():
     averages, trained = weights()
     for start, average, weight in zip(before[0], averages, trained):
         np.testing.assert_allclose(average, start + 9 / 11 * (weight - start), atol=1e-6)
+
+
+def test_evaluation_draws_anew_for_each_batch_and_alike_in_each_evaluation():
+    model = lively(kg.models.Diffusion(SHAPE, network=network()))
+    model.compile()
+    batch = digits().take(16)[0]
+    once = kg.data.load(batch)
+    twice = kg.data.load(np.concatenate([batch, batch]))
+    losses = [
+        model.evaluate(source.batches(16, shuffle=False), verbose=0) for source in (once, twice)
+    ]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    assert model.evaluate(twice.batches(16, shuffle=False), verbose=0) == losses[1]

@@ -512,3 +512,20 @@ def test_works_with_no_further_argument():
     assert model.latent_dim == 32 and model.decoder.output_shape == (None, 28, 28, 1)
     decoder = kg.networks.autoencoder.dense_decoder(SHAPE, 5)
     assert kg.models.VAE(SHAPE, decoder=decoder).encoder.output_shape == (None, 10)
+
+
+def test_pictures_of_four_channels():
+    model = kg.models.VAE((8, 8, 4), latent_dim=2)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 4), np.uint8)
+    assert model.encode(pictures)[0].shape == (3, 2)
+    assert model.reconstruct(pictures).shape == pictures.shape
+    assert np.isfinite(model.log_prob(pictures, samples=2)["log_prob"]).all()
+
+
+def test_one_hot_labels_are_refused_by_name():
+    model = kg.models.VAE((8, 8, 1), 10, latent_dim=2)
+    model.compile()
+    images = np.zeros((10, 8, 8, 1), np.float32)
+    for given in ((images, np.eye(10)), (tf.data.Dataset.from_tensors((images, np.eye(10))),)):
+        with pytest.raises(ValueError, match=r"needs labels \[batch\].*argmax.*shape \(10, 10\)"):
+            model.fit(*given, verbose=0)
