@@ -37,6 +37,8 @@ def adam(rate):
 def variant(batch_size, optimizer=None, model=None, make=kg.networks.unet.denoiser, **network):
     """A variant; `optimizer` is a function that makes one, None the model's own."""
     policy = network.pop("policy", "float32")
+    if make is kg.networks.unet.denoiser:
+        network = {"width": 64, "blocks": 1, **network}
     return batch_size, optimizer, model or {}, make, network, policy
 
 
@@ -52,7 +54,7 @@ VARIANTS = {
         32, adam(1.5e-3), {"path": "edm"}, **ATTENDS
     ),
     "Muon 5e-3, batch 32, no attention": variant(32, attention=()),
-    "Muon, the default": variant(32),
+    "Muon, one block a level, width 64": variant(32),
     "Muon, leaky ReLU": variant(32, activation="leaky_relu"),
     "Muon, mixed_bfloat16": variant(32, policy="mixed_bfloat16"),
     "Muon, mixed_bfloat16, leaky ReLU": variant(
@@ -61,6 +63,7 @@ VARIANTS = {
     "Muon, no patches": variant(32, patch=1),
     "Muon, dense blocks": variant(32, block="dense"),
     "Muon, two blocks a level, width 48": variant(32, blocks=2, width=48),
+    "Muon, three blocks a level, width 40": variant(32, blocks=3, width=40),
     "Muon, one level of width 96": variant(32, multipliers=(1,), width=96),
     "Muon, magnitude-preserving (EDM2)": variant(32, make=magnitude_preserving.denoiser),
     "Adam 1e-2, magnitude-preserving (EDM2)": variant(
@@ -82,12 +85,16 @@ def main():
     found = {}
     for path in (args.results, *args.merge):
         found |= json.loads(path.read_text()) if path.exists() else {}
-    if set(args.only or VARIANTS) - set(found):
+
+    def key(name):
+        return f"{name}, {args.seconds:g} s"
+
+    if {key(name) for name in args.only or VARIANTS} - set(found):
         labelled = kg.data.load("mnist", data_dir=args.data_dir)
         pixels, _labels = labelled.take(len(labelled), seed=0)
         source, extractor = kg.data.load(pixels), kg.metrics.train_extractor(labelled)
         real = kg.metrics.FeatureStatistics.of(extractor(pixels).features)
-    for name in [name for name in args.only or VARIANTS if name not in found]:
+    for name in [name for name in args.only or VARIANTS if key(name) not in found]:
         batch_size, optimizer, settings, make, arguments, policy = VARIANTS[name]
         keras.config.set_dtype_policy(policy)
         network = make(source.image_shape, **arguments, seed=args.seed)
@@ -99,8 +106,9 @@ def main():
         made = model.generate(args.count, seed=1, **drawing)
         row["drawn_a_second"] = args.count / (time.perf_counter() - begin)
         row["distance"] = kg.metrics.frechet_distance(real, extractor(made).features)
-        row |= {"seconds": args.seconds, "day": datetime.date.today().isoformat()}
-        found[name] = row
+        row |= {"variant": name, "seconds": args.seconds, "count": args.count}
+        row["day"] = datetime.date.today().isoformat()
+        found[key(name)] = row
         args.results.parent.mkdir(parents=True, exist_ok=True)
         args.results.write_text(json.dumps(found, indent=1))
     text = report(found, args)
@@ -111,26 +119,28 @@ def main():
 def report(found, args):
     body = [
         [
-            name,
+            row["variant"],
             f"{row['parameters']:,}",
             f"{row['images'] / row['training_seconds']:.0f}",
-            f"{row['images'] / VARIANTS[name][0]:,.0f}",
+            f"{row['images'] / VARIANTS[row['variant']][0]:,.0f}",
             f"{row['drawn_a_second']:.0f}",
             f"{row['distance']:.2f}",
+            f"{row['count']:,}",
             f"{row['seconds']:g}",
             row["day"],
         ]
-        for name, row in found.items()
+        for row in found.values()
     ]
-    body.sort(key=lambda cells: (cells[-1], -float(cells[-3])))
+    body.sort(key=lambda cells: (cells[-1], float(cells[-2]), -float(cells[-4])))
     header = ["variant", "parameters", "images/s", "steps", "drawn/s", "Fréchet distance"]
-    header += ["seconds", "day"]
+    header += ["n", "seconds", "day"]
     return (
         "# Diffusion: what is learned in a few minutes\n\n"
         "`python benchmarks/diffusion_settings.py`: some seconds of training of each on one core, "
-        f"MNIST without labels, seed {args.seed}, one run; n = {args.count:,} drawn in 8 steps of "
-        "DPM-Solver++(2M). Separable blocks, rectified flow, width 64, patches of 2 "
-        "pixels, SiLU and, in the rows from Muon on, no attention, where nothing else is said."
+        f"MNIST without labels, seed {args.seed}, one run; n drawn in 8 steps of DPM-Solver++(2M). "
+        "Separable blocks, one a level, rectified flow, width 64, patches of 2 pixels, SiLU and, "
+        "in the rows from Muon on, no attention, where nothing else is said. The default is two "
+        "blocks a level, width 48."
         f"\n\n{table(header, body)}\n"
     )
 

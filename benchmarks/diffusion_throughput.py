@@ -27,6 +27,7 @@ OURS = {
     "same widths, dense blocks, as many parameters": {**SAME, "block": "dense", "blocks": 3},
     "same widths, dense blocks": {**SAME, "block": "dense"},
     "same widths, separable blocks": {**SAME, "block": "separable"},
+    "one block a level, width 64": {"width": 64, "blocks": 1},
     "the default": {},
 }
 PRECISIONS = "float32", "mixed_bfloat16"

@@ -18,7 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "autoencoder.py": ["--network", "dense", "--hidden", "16"],
     "gan.py": ["--network", "mlp", "--hidden", "16"],
-    "diffusion.py": ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"],
+    "diffusion.py": [
+        "--width",
+        "8",
+        "--multipliers",
+        "1",
+        "--blocks",
+        "1",
+        "--attention",
+        "--steps",
+        "2",
+    ],
 }
 
 
@@ -163,7 +173,9 @@ def test_sequence_gan_draws_and_continues_test_digits(tmp_path, run):
 
 
 def test_consistency_goes_on_from_a_diffusion_model(tmp_path, run):
-    network = kg.networks.unet.denoiser((8, 8, 1), 10, width=8, multipliers=(1,), attention=())
+    network = kg.networks.unet.denoiser(
+        (8, 8, 1), 10, width=8, multipliers=(1,), blocks=1, attention=()
+    )
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
     run("consistency.py", tmp_path / "model.keras", *FEW_STEPS, "--run-dir", tmp_path / "run")
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
@@ -176,7 +188,7 @@ def test_latent_diffusion_goes_on_from_an_autoencoder(tmp_path, run):
     encoder = parts.spatial_encoder((8, 8, 1), (4, 4, 2), width=4)
     decoder = parts.spatial_decoder((8, 8, 1), (4, 4, 2), width=4)
     kg.models.VAE((8, 8, 1), None, encoder, decoder).save(tmp_path / "model.keras")
-    network = ["--width", "8", "--multipliers", "1", "--attention", "--steps", "2"]
+    network = ["--width", "8", "--multipliers", "1", "--blocks", "1", "--attention", "--steps", "2"]
     run(
         *["latent_diffusion.py", tmp_path / "model.keras", "--latent-shape", "4", "4", "2"],
         *[*network, *FEW_STEPS, "--run-dir", tmp_path / "run"],
@@ -214,7 +226,7 @@ def test_vqvae_trains_both_stages_and_goes_on(tmp_path, run):
 
 def test_control_draws_strips(tmp_path, run):
     network = kg.networks.unet.denoiser(
-        (8, 8, 1), 10, width=8, multipliers=(1,), attention=(), seed=0
+        (8, 8, 1), 10, width=8, multipliers=(1,), blocks=1, attention=(), seed=0
     )
     kg.models.Diffusion((8, 8, 1), 10, network).save(tmp_path / "model.keras")
     small = ["--split", "train", "--rows", "2", "--steps", "2"]
@@ -225,7 +237,7 @@ def test_control_draws_strips(tmp_path, run):
 
 def test_super_resolution_draws_while_it_trains_and_after(tmp_path, run):
     """And EDM predicts for the deviation of the data."""
-    small = ["--width", "8", "--multipliers", "1", "--steps", "2", "--path", "edm"]
+    small = ["--width", "8", "--multipliers", "1", "--blocks", "1", "--steps", "2", "--path", "edm"]
     run("diffusion.py", *DIGITS, *small, "--upscale", "2", "--run-dir", tmp_path)
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
     model = keras.saving.load_model(tmp_path / "model.keras")

@@ -11,9 +11,9 @@ from keras_gen.networks.seeding import Initializers
 def denoiser(
     image_shape,
     num_classes=None,
-    width=64,
+    width=48,
     multipliers=(1, 2),
-    blocks=1,
+    blocks=2,
     attention=(),
     patch=None,
     activation="silu",
