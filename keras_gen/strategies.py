@@ -1,5 +1,7 @@
 """What losses, penalties, paths, predictions and the like share: a config and a name."""
 
+import reprlib
+
 import numpy as np
 
 
@@ -8,6 +10,10 @@ class Strategy:
 
     def get_config(self):
         return {}
+
+    def __repr__(self):
+        settings = (f"{name}={reprlib.repr(value)}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({', '.join(settings)})"
 
     @classmethod
     def from_config(cls, config):
@@ -66,6 +72,10 @@ def positive(**arguments):
 
 def is_integer(value):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value):
+    return is_integer(value) or isinstance(value, (float, np.floating))
 
 
 def checked_count(name, value, least=1):

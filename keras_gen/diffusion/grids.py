@@ -7,7 +7,7 @@ of integer steps made elsewhere is as good: step n of 0..T-1 is time (n + 1) / T
 
 import tensorflow as tf
 
-from keras_gen.strategies import resolve_function
+from keras_gen.strategies import checked_count, resolve_function
 
 
 def uniform(path, steps):
@@ -55,9 +55,7 @@ def _fractions(steps):
 
 
 def _checked(steps):
-    if not tf.is_tensor(steps) and steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: steps={steps!r}")
-    return tf.cast(steps, tf.int32)
+    return tf.cast(steps if tf.is_tensor(steps) else checked_count("steps", steps), tf.int32)
 
 
 GRIDS = {"uniform": uniform, "logsnr": logsnr, "karras": karras, "jumps": jumps}

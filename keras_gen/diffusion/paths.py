@@ -31,6 +31,12 @@ def combine(first, x, second, y):
     return rows_like(first, x) * x + rows_like(second, y) * y
 
 
+def as_time(t):
+    """Times as a tensor of floats, float32 where they are integers."""
+    t = tf.convert_to_tensor(t)
+    return tf.cast(t, tf.float32) if t.dtype.is_integer else t
+
+
 class Path(Strategy):
     """Base of the paths: how much of x_t is data and how much is noise.
 
@@ -67,7 +73,7 @@ class Path(Strategy):
 
     def mix(self, data, noise, t):
         """x_t, shaped as `data` [batch, ...], for `noise` of that shape and t scalar or [batch]."""
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return combine(self.alpha(t), data, self.sigma(t), noise)
 
     def prior(self, noise):
@@ -81,7 +87,7 @@ class Path(Strategy):
             (weight of x_t in the mean, weight of x_0 in the mean, variance), shaped as `t`. At
             s = 0 exactly (0, 1, 0).
         """
-        t, s = tf.convert_to_tensor(t), tf.convert_to_tensor(s)
+        t, s = as_time(t), as_time(s)
         removed = -tf.math.expm1(self.log_snr(t) - self.log_snr(s))
         kept = tf.square(self.sigma(s) / self.sigma(t))
         return (
@@ -92,7 +98,7 @@ class Path(Strategy):
 
     def transition_variance(self, t, s):
         """Variance of q(x_t | x_s) for s < t: DDPM's beta_t where s is the step before t."""
-        t, s = tf.convert_to_tensor(t), tf.convert_to_tensor(s)
+        t, s = as_time(t), as_time(s)
         return -tf.square(self.sigma(t)) * tf.math.expm1(self.log_snr(t) - self.log_snr(s))
 
 
@@ -104,20 +110,20 @@ class RectifiedFlow(Path):
     """
 
     def alpha(self, t):
-        return 1 - tf.convert_to_tensor(t)
+        return 1 - as_time(t)
 
     def sigma(self, t):
-        return tf.convert_to_tensor(t)
+        return as_time(t)
 
     def log_snr(self, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return 2 * (tf.math.log1p(-t) - tf.math.log(t))
 
     def time(self, log_snr):
         return tf.sigmoid(-tf.convert_to_tensor(log_snr) / 2)
 
     def velocity(self, t):
-        ones = tf.ones_like(tf.convert_to_tensor(t))
+        ones = tf.ones_like(as_time(t))
         return -ones, ones
 
 
@@ -147,19 +153,19 @@ class EDM(Path):
         return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
     def alpha(self, t):
-        return tf.ones_like(tf.convert_to_tensor(t))
+        return tf.ones_like(as_time(t))
 
     def sigma(self, t):
-        return tf.convert_to_tensor(t)
+        return as_time(t)
 
     def log_snr(self, t):
-        return -2 * tf.math.log(tf.convert_to_tensor(t))
+        return -2 * tf.math.log(as_time(t))
 
     def time(self, log_snr):
         return tf.exp(-tf.convert_to_tensor(log_snr) / 2)
 
     def velocity(self, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return tf.zeros_like(t), tf.ones_like(t)
 
 
@@ -204,15 +210,15 @@ class DiscretePath(Path):
         return low + (steps - below) * (high - low)
 
     def alpha(self, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return tf.cast(tf.exp(self.log_alpha_bar(t) / 2), t.dtype)
 
     def sigma(self, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return tf.cast(tf.sqrt(tf.abs(tf.math.expm1(self.log_alpha_bar(t)))), t.dtype)
 
     def log_snr(self, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         log_alpha_bar = self.log_alpha_bar(t)
         return tf.cast(log_alpha_bar - tf.math.log(tf.abs(tf.math.expm1(log_alpha_bar))), t.dtype)
 

@@ -8,7 +8,7 @@ each can be turned into any other. The network's output, x, data and noise share
 import keras
 import tensorflow as tf
 
-from keras_gen.diffusion.paths import combine, rows_like
+from keras_gen.diffusion.paths import as_time, combine, rows_like
 from keras_gen.strategies import Strategy, positive, resolve
 
 
@@ -29,17 +29,17 @@ class Prediction(Strategy):
 
     def target(self, path, data, noise, t):
         """What the network should put out, shaped as `data`."""
-        on_data, on_noise = self.target_coefficients(path, tf.convert_to_tensor(t))
+        on_data, on_noise = self.target_coefficients(path, as_time(t))
         return combine(on_data, data, on_noise, noise)
 
     def to_data(self, path, output, x, t):
         """The estimate of x_0 in the network's output, shaped as `x`."""
-        on_x, on_output = self.data_coefficients(path, tf.convert_to_tensor(t))
+        on_x, on_output = self.data_coefficients(path, as_time(t))
         return combine(on_x, x, on_output, output)
 
     def to_noise(self, path, output, x, t):
         """The estimate of the noise in the network's output, shaped as `x`."""
-        on_x, on_output = self.noise_coefficients(path, tf.convert_to_tensor(t))
+        on_x, on_output = self.noise_coefficients(path, as_time(t))
         return combine(on_x, x, on_output, output)
 
     def squared_errors(self, path, t):
@@ -47,7 +47,7 @@ class Prediction(Strategy):
 
         Shaped as t. The second is the first times the signal-to-noise ratio.
         """
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         of_data = tf.square(self.data_coefficients(path, t)[1])
         return of_data, tf.square(self.noise_coefficients(path, t)[1])
 
@@ -102,7 +102,7 @@ class NoisePrediction(Prediction):
         return tf.zeros_like(t), tf.ones_like(t)
 
     def squared_errors(self, path, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return tf.exp(-path.log_snr(t)), tf.ones_like(t)
 
 
@@ -121,7 +121,7 @@ class DataPrediction(Prediction):
         return on_x, -path.alpha(t) * on_x
 
     def squared_errors(self, path, t):
-        t = tf.convert_to_tensor(t)
+        t = as_time(t)
         return tf.ones_like(t), tf.exp(path.log_snr(t))
 
 
@@ -166,7 +166,7 @@ class PreconditionedPrediction(Prediction):
         return noise * c_in, -signal
 
     def input(self, path, x, t):
-        return rows_like(self._scales(path, tf.convert_to_tensor(t))[2], x) * x
+        return rows_like(self._scales(path, as_time(t))[2], x) * x
 
     def condition(self, path, t):
         return tf.clip_by_value(-path.log_snr(t) / 8, -3, 3)

@@ -35,7 +35,7 @@ from keras_gen.strategies import resolve_function
 def ddim(denoise, path, x, times, draw=None, callback=None, eta=0.0):
     """DDIM (Song et al. 2021, Denoising Diffusion Implicit Models, eq. 12). Order 1.
 
-    With `eta` 0, times that rise encode data as noise.
+    With `eta` 0, times that rise, from one above 0 on, encode data as noise.
 
     Args:
         denoise, path, x, times, draw, callback: as in the module.

@@ -175,7 +175,7 @@ class GenerativeModel(keras.Model):
         Raises:
             ValueError: before training starts, when the data do not fit the model.
         """
-        self._check_data(x, y)
+        self._check_data(x, y, kwargs)
         if hasattr(x, "shape") and not kwargs.get("validation_split"):
             x = float_batches(x, y, batch_size or 32, self.seed, kwargs.pop("shuffle", True))
             y = batch_size = None
@@ -211,16 +211,29 @@ class GenerativeModel(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Losses on data, with the weights being trained; arguments as in `keras.Model`."""
-        self._check_data(x, y)
+        self._check_data(x, y, kwargs)
         return super().evaluate(x, y, *args, **kwargs)
 
-    def _check_data(self, x, y):
+    def _check_data(self, x, y, settings):
         """Raises where what is given to `fit` can be seen not to fit the model."""
+        weights = [k for k in ("sample_weight", "class_weight") if settings.get(k) is not None]
+        if weights or (isinstance(x, tf.data.Dataset) and _length(x.element_spec) > 2):
+            received = weights or x.element_spec
+            raise ValueError(
+                f"Examples have no weights in the loss: all count alike. Received: {received}"
+            )
+        if isinstance(x, (list, tuple)):
+            raise ValueError(
+                "Images are given as one array [n, h, w, c] or as a data set. Received: a "
+                f"{type(x).__name__} of {len(x)}"
+            )
         if isinstance(x, tf.data.Dataset):
             spec = x.element_spec
-            has_labels = isinstance(spec, tuple) and len(spec) > 1
+            has_labels = _length(spec) > 1
             spec = spec[0] if isinstance(spec, tuple) else spec
         elif hasattr(x, "shape") and hasattr(x, "dtype"):
+            if not len(x):
+                raise ValueError(f"There are no images. Received: an array of shape {x.shape}")
             spec, has_labels = tf.TensorSpec(x.shape, x.dtype), y is not None
         else:
             return
@@ -578,6 +591,11 @@ class _EpochFollower(keras.callbacks.Callback):
             self.epochs.counting, self.epochs.next = True, self.epochs.next + 1
         if self.validation is not None:
             self.validation.counting = True
+
+
+def _length(spec):
+    """How many parts the elements of a data set have."""
+    return len(spec) if isinstance(spec, tuple) else 1
 
 
 def _with(callbacks, *first):

@@ -12,7 +12,7 @@ from keras_gen.models.base import GenerativeModel, in_batches, specs_of
 from keras_gen.models.diffusion_control import Control
 from keras_gen.models.diffusion_likelihood import Likelihoods
 from keras_gen.optimizers import Muon
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, is_number
 
 # First and last layers, as Jordan et al. 2024 advise, and what is computed once an image.
 LEFT_TO_ADAM = ["^(stem|patches|out)", "^(time|condition|label)", "modulation"]
@@ -162,6 +162,12 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             raise ValueError(
                 f"The network must take images {seen} and make images {self.image_shape}. "
                 f"Received: a network from {taken} to {made}"
+            )
+        classes = networks.inputs.classes_of(network)
+        if classes not in (None, self.num_classes):
+            raise ValueError(
+                f"The network must know the {self.num_classes} classes of the model. "
+                f"Received: a network of {classes} classes"
             )
         numbers = [taken.shape[1:] for taken in network.inputs[1:]]
         if any(shape != () for shape in numbers) or network.outputs[0].dtype != "float32":
@@ -366,6 +372,10 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         sampling = self.checked_sampling(options)
         guided, interval = sampling.scale is not None, sampling.interval
         key = (name, sampling.sampler, guided, progress is not None)
+        if progress is not None and not callable(progress):
+            raise ValueError(
+                f"`progress` must be a function of (steps done, steps). Received: {progress!r}"
+            )
 
         def compiled(*tensors):
             *taken, times, scale, low, high = tensors
@@ -387,9 +397,13 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 for i in range(0, len(rows[0]), batch_size)
             )
             self._tick = _Ticks(progress, groups * (steps_done or len(sampling.times) - 1))
-        return in_batches(
-            self.compiled_function(key, compiled, signature), rows, batch_size, *settings
-        )
+        whole = self.compiled_function(key, compiled, signature)
+        try:
+            return in_batches(whole, rows, batch_size, *settings)
+        except tf.errors.OpError:
+            if progress is not None and self._tick.raised is not None:
+                raise self._tick.raised from None
+            raise
 
     def checked_sampling(self, options=None):
         """`Sampling` of the model's settings, but for the `options` that are not None.
@@ -408,11 +422,11 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         steps, scale = chosen["steps"], chosen["guidance_scale"]
         interval = chosen["guidance_interval"]
         steps = checked_count("steps", steps)
-        if not 0 <= scale < np.inf:
+        if not is_number(scale) or not 0 <= scale < np.inf:
             raise ValueError(
                 f"`guidance_scale` must be finite and not negative. Received: {scale!r}"
             )
-        if interval is not None and not (len(interval) == 2 and interval[0] < interval[1]):
+        if interval is not None and not _rises(interval):
             raise ValueError(
                 f"`guidance_interval` must be (low, high), rising. Received: {interval!r}"
             )
@@ -463,15 +477,26 @@ class Sampling:
     progress: Callable | None = None
 
 
+def _rises(interval):
+    """Whether it is two numbers, the second larger."""
+    ends = list(interval) if np.ndim(interval) else []
+    return len(ends) == 2 and all(map(is_number, ends)) and ends[0] < ends[1]
+
+
 class _Ticks:
-    """Counts steps, whatever order they are done in."""
+    """Counts steps, whatever order they are done in, and keeps what `progress` raises: TensorFlow
+    would make an error of its own of it."""
 
     def __init__(self, progress, total):
-        self.progress, self.total, self.done = progress, total, 0
+        self.progress, self.total, self.done, self.raised = progress, total, 0, None
 
     def __call__(self, step):
         self.done += 1
-        self.progress(self.done, self.total)
+        try:
+            self.progress(self.done, self.total)
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 def _checked_grid(grid, path, steps):

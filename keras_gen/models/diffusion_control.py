@@ -7,7 +7,7 @@ from keras_gen import diffusion, images, randomness
 from keras_gen import export as saved_model
 from keras_gen.data.arrays import check_images
 from keras_gen.models.base import checked_masks
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, is_number
 
 
 class Control:
@@ -95,7 +95,7 @@ class Control:
         """
         pictures = self.checked_pictures(pictures)
         rows = [pictures, *self.picture_rows(len(pictures), labels, seed)]
-        if not 0 <= strength <= 1:
+        if not is_number(strength) or not 0 <= strength <= 1:
             raise ValueError(f"`strength` must lie in [0, 1]. Received: strength={strength!r}")
         steps = len(self.checked_sampling(how).times) - 1
         if strength == 0:

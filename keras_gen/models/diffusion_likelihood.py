@@ -14,6 +14,10 @@ from keras_gen.strategies import checked_count
 class Likelihoods:
     """Part of `Diffusion`: log-likelihood and variational bound."""
 
+    def log_likelihood(self, *args, **kwargs):
+        """`log_prob`, as all models with a likelihood call it."""
+        return self.log_prob(*args, **kwargs)
+
     def log_prob(
         self,
         pictures,

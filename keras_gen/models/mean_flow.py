@@ -64,6 +64,9 @@ class MeanFlow(Diffusion):
             seed = kwargs.get("seed", 0)
             network = networks.unet.denoiser(tuple(image_shape), num_classes, seed=seed)
             network = networks.inputs.with_span(network)
+        path = diffusion.get_path(kwargs.get("path", "rectified_flow"))
+        if not isinstance(path, diffusion.RectifiedFlow):
+            raise ValueError(f"A mean flow is a rectified flow. Received: path={path!r}")
         if not power >= 0:
             raise ValueError(f"`power` must not be negative. Received: power={power!r}")
         super().__init__(
@@ -74,11 +77,9 @@ class MeanFlow(Diffusion):
             steps=steps,
             **{**kwargs, "sampler": kwargs.get("sampler", "euler")},
         )
-        is_flow = isinstance(self.noise_path, diffusion.RectifiedFlow)
-        if not is_flow or not isinstance(self.prediction, diffusion.VelocityPrediction):
+        if not isinstance(self.prediction, diffusion.VelocityPrediction):
             raise ValueError(
-                "A mean flow is a rectified flow that predicts velocities. Received: "
-                f"path={self.noise_path!r}, prediction={self.prediction!r}"
+                f"A mean flow predicts velocities. Received: prediction={self.prediction!r}"
             )
         if isinstance(self.times, diffusion.StratifiedTimes):
             raise ValueError(

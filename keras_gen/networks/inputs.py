@@ -27,6 +27,14 @@ def label_embedding(label, num_classes, length, kernel, dtype=None):
     )(one_hot(label, num_classes))
 
 
+def classes_of(network):
+    """How many classes the `label_embedding` of a network knows; None where it has none."""
+    for weight in network.weights:
+        if weight.path.endswith("label_embedding/kernel"):
+            return weight.shape[0]
+    return None
+
+
 def call(network, inputs, label=None, training=False):
     """Calls a network that takes `inputs`, or [inputs, label] where there are classes."""
     return network(inputs if label is None else [inputs, label], training=training)

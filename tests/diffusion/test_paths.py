@@ -193,3 +193,14 @@ def test_wrong_arguments_are_named():
 def test_an_object_is_returned_as_it_is():
     path = diffusion.Linear(10)
     assert diffusion.get_path(path) is path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integer_times_are_times(name):
+    path, x, noise = diffusion.get_path(name), tf.ones([2, 3]), tf.fill([2, 3], 2.0)
+    np.testing.assert_array_equal(path.mix(x, noise, 1), path.mix(x, noise, 1.0))
+    np.testing.assert_array_equal(path.sigma([0, 1]), path.sigma([0.0, 1.0]))
+    for prediction in ("noise", "velocity", "data", "edm"):
+        prediction = diffusion.get_prediction(prediction)
+        found, expected = (prediction.to_data(path, x, noise, t) for t in (1, 1.0))
+        np.testing.assert_array_equal(found, expected)

@@ -114,7 +114,7 @@ def test_wrong_arguments_are_named():
         diffusion.LogitNormalTimes(std=0)
     with pytest.raises(ValueError, match=r"`grid` must be one of .*Received: grid='sgm'"):
         diffusion.get_grid("sgm")
-    with pytest.raises(ValueError, match=r"`steps` must be at least 1. Received: steps=0"):
+    with pytest.raises(ValueError, match=r"`steps` must be a positive integer. Received: steps=0"):
         diffusion.uniform(diffusion.EDM(), 0)
     with pytest.raises(ValueError, match=r"`rho` must be positive. Received: rho=0"):
         diffusion.karras(diffusion.EDM(), 10, rho=0)

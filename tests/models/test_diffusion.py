@@ -605,3 +605,48 @@ def test_evaluation_draws_anew_for_each_batch_and_alike_in_each_evaluation():
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
     assert model.evaluate(twice.batches(16, shuffle=False), verbose=0) == losses[1]
+
+
+def test_a_network_of_other_classes_is_refused():
+    with pytest.raises(ValueError, match=r"the 3 classes of the model. Received.* of 2 classes"):
+        kg.models.Diffusion(SHAPE, 3, network(2))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"guidance_scale": [1.0, 2.0]}, {"guidance_interval": (None, 0.5)}]
+)
+def test_settings_of_a_wrong_type_are_named(labelled, settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}` must be"):
+        labelled.generate(1, **settings)
+
+
+def test_what_progress_raises_arrives_as_it_is(plain):
+    def stop(done, total):
+        raise KeyboardInterrupt(done)
+
+    with pytest.raises(KeyboardInterrupt, match="1"):
+        plain.generate(1, steps=2, progress=stop)
+    with pytest.raises(ValueError, match="must be a function"):
+        plain.generate(1, progress=3)
+
+
+@pytest.mark.parametrize("weights", [{"sample_weight": np.ones(16)}, {"class_weight": {0: 1.0}}])
+def test_weights_of_examples_are_refused(weights):
+    model = kg.models.Diffusion(SHAPE, network=network())
+    model.compile()
+    images = np.zeros((16, *SHAPE), np.float32)
+    with pytest.raises(ValueError, match="Examples have no weights"):
+        model.fit(images, verbose=0, **weights)
+    three = tf.data.Dataset.from_tensors((images, np.zeros(16, int), np.ones(16)))
+    with pytest.raises(ValueError, match="Examples have no weights"):
+        model.fit(three, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "images, message", [([np.zeros(SHAPE)], "one array"), (np.zeros((0, *SHAPE)), "no images")]
+)
+def test_lists_and_nothing_are_refused(images, message):
+    model = kg.models.Diffusion(SHAPE, network=network())
+    model.compile()
+    with pytest.raises(ValueError, match=message):
+        model.fit(images, verbose=0)

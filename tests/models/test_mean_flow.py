@@ -179,7 +179,7 @@ def test_what_it_cannot_do_is_refused():
         ({"every": 0}, "every=0"),
         ({"power": -1.0}, "power=-1.0"),
         ({"path": "cosine"}, "is a rectified flow"),
-        ({"prediction": "data"}, "is a rectified flow"),
+        ({"prediction": "data"}, "predicts velocities"),
         ({"weighting": "min_snr"}, "weights its loss itself"),
         ({"times": "stratified"}, "always near one another"),
         ({"sampler": "heun"}, "sampler='heun'"),
