@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_gen import images, optimizers, randomness
 from keras_gen.diffusion.control import slerp as spherical
 from keras_gen.networks import inputs
+from keras_gen.strategies import checked_count
 
 
 def random_latents(model, n, seed=0):
@@ -29,12 +30,24 @@ def random_latents(model, n, seed=0):
 def slerp(first, second, fraction):
     """Latents on the great circle between two (Shoemake 1985), float32 [n, latent_dim].
 
+    Opposite ones have no such circle: theirs is the straight line, through 0.
+
     Args:
         first, second: float [n, latent_dim].
         fraction: float or [n], 0 for `first`, 1 for `second`.
+
+    Raises:
+        ValueError: when there are not as many of both, or of the fractions.
     """
-    first, second = (np.asarray(x, np.float32) for x in (first, second))
-    fraction = np.broadcast_to(np.asarray(fraction, np.float32), len(first))
+    first, second = (_checked(x) for x in (first, second))
+    fraction = np.asarray(fraction, np.float32)
+    if first.shape != second.shape or fraction.shape not in ((), first.shape[:1]):
+        raise ValueError(
+            "`first` and `second` must be as many latents, `fraction` one number or one for each. "
+            f"Received: first, second and fraction of shapes {first.shape}, {second.shape} and "
+            f"{fraction.shape}"
+        )
+    fraction = np.broadcast_to(fraction, len(first))
     return spherical(first, second, fraction).numpy()
 
 
@@ -49,13 +62,19 @@ def interpolate(model, first, second, count, labels=None):
 
     Returns:
         uint8 [n, count, h, w, c].
+
+    Raises:
+        ValueError: when the latents do not fit one another or the model, or there is no image.
     """
+    checked_count("count", count)
     steps = [slerp(first, second, fraction) for fraction in np.linspace(0, 1, count)]
     return _decoded(model, np.stack(steps, 1), labels)
 
 
 def truncate(latents, psi):
     """Latents drawn in towards their mean: less variety, fewer bad images (Karras et al. 2019).
+
+    The codes of InfoGAN are to be left out of it: what is between two of them was never seen.
 
     Args:
         latents: float [n, latent_dim], of mean 0.
@@ -147,9 +166,19 @@ def traverse(model, latents, vector, values, labels=None):
 
     Returns:
         uint8 [n, count, h, w, c].
+
+    Raises:
+        ValueError: when the vector or the latents do not fit one another or the model.
     """
+    latents, vector = _checked(latents), np.asarray(vector, np.float32)
+    if vector.shape != latents.shape[1:] or np.ndim(values) != 1:
+        raise ValueError(
+            "`vector` must be a direction of the latents [n, latent_dim], `values` a list. "
+            f"Received: vector of shape {vector.shape}, latents of shape {latents.shape}, "
+            f"values={values!r}"
+        )
     values = np.asarray(values, np.float32)[:, None]
-    moved = np.asarray(latents, np.float32)[:, None] + values * np.asarray(vector, np.float32)
+    moved = latents[:, None] + values * vector
     return _decoded(model, moved, labels)
 
 
@@ -175,8 +204,10 @@ def invert(
         latents float32 [n, latent_dim], and the mean squared errors float32 [n].
 
     Raises:
-        ValueError: when the pictures do not fit the model.
+        ValueError: when the pictures do not fit the model, or a count is not positive.
     """
+    checked_count("steps", steps)
+    checked_count("starts", starts)
     pictures = model.checked_pictures(pictures)
     rows = [pictures, *model.picture_rows(len(pictures), labels)[1:]]
     target, *label = (tf.repeat(tf.constant(row), starts, axis=0) for row in rows)
@@ -204,6 +235,15 @@ def invert(
     every = np.asarray(latents).reshape(len(pictures), starts, -1)
     row = np.arange(len(pictures))
     return every[row, best], found[row, best]
+
+
+def _checked(latents):
+    latents = np.asarray(latents, np.float32)
+    if latents.ndim != 2:
+        raise ValueError(
+            f"Latents must be [n, latent_dim]. Received: latents of shape {latents.shape}"
+        )
+    return latents
 
 
 def _decoded(model, latents, labels):

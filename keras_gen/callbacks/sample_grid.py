@@ -100,6 +100,11 @@ class SampleGrid(keras.callbacks.Callback):
                 "SampleGrid needs a model with `generate(n, labels=None, seed=0)`. "
                 f"Received: model={self.model!r}"
             )
+        if self.draw is None and hasattr(self.model, "translate"):
+            raise ValueError(
+                "SampleGrid of a model that translates pictures needs `draw`, such as `lambda "
+                f"model: (model.strips(first, second), 3)`. Received: model={self.model!r}"
+            )
         self._epoch = self._written = None
         self._writes = is_chief(self.model)
         if self._writes:

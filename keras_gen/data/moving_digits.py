@@ -89,8 +89,8 @@ class MovingDigits(IndexedSource):
                 f"Received: image_size={image_size!r}"
             )
         speed = room.min() / 10 if speed is None else speed
-        if not speed >= 0:
-            raise ValueError(f"`speed` must not be negative. Received: speed={speed!r}")
+        if not 0 <= speed < np.inf:
+            raise ValueError(f"`speed` must be finite and not negative. Received: speed={speed!r}")
         self._source, self._digits, self._room = source, int(digits), room
         self._seed, self.speed, self.num_frames = int(seed), float(speed), int(num_frames)
         labelled = digits == 1 and source.num_classes

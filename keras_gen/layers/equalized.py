@@ -3,6 +3,7 @@
 import math
 
 import keras
+from keras import layers
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -15,7 +16,18 @@ class EqualizedLearningRate(keras.layers.Wrapper):
     Args:
         layer: a layer with a `kernel`, such as Dense, Conv2D or `ResampledConv`; its initial kernel
             should be normal of deviation 1.
+
+    Raises:
+        ValueError: when the last axis of its kernel is not that of the outputs.
     """
+
+    def __init__(self, layer, **kwargs):
+        if isinstance(layer, (layers.Conv2DTranspose, layers.DepthwiseConv2D)):
+            raise ValueError(
+                "The inputs of a kernel are counted where its last axis is that of the outputs. "
+                f"Received: layer={type(layer).__name__}"
+            )
+        super().__init__(layer, **kwargs)
 
     def call(self, inputs):
         # linear in both: inputs times a number are as good as the kernel times it

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_gen.strategies import checked_count
+
 
 @keras.saving.register_keras_serializable("keras_gen")
 class MinibatchStd(keras.layers.Layer):
@@ -18,7 +20,7 @@ class MinibatchStd(keras.layers.Layer):
 
     def __init__(self, group=4, **kwargs):
         super().__init__(**kwargs)
-        self.group = group
+        self.group = checked_count("group", group)
 
     def call(self, inputs):
         x = tf.cast(inputs, tf.float32)

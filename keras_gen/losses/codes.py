@@ -28,6 +28,11 @@ class Codes(Strategy):
     name = "information_loss"
 
     def __init__(self, categorical=(), continuous=0, weight=1.0):
+        if np.ndim(categorical) != 1:
+            raise ValueError(
+                "`categorical` must be a list: how many values each code has. "
+                f"Received: categorical={categorical!r}"
+            )
         self.categorical = tuple(checked_count("categorical", n, least=2) for n in categorical)
         self.continuous = checked_count("continuous", continuous, least=0)
         positive(weight=weight)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gen import randomness
 from keras_gen.schedules import value_at
-from keras_gen.strategies import Strategy
+from keras_gen.strategies import Strategy, is_number
 
 
 class Judged:
@@ -63,8 +63,11 @@ class Penalty(Strategy):
     name = None
 
     def __init__(self, weight):
-        if not callable(weight) and weight < 0:
-            raise ValueError(f"`weight` must not be negative. Received: weight={weight!r}")
+        if not callable(weight) and not (is_number(weight) and weight >= 0):
+            raise ValueError(
+                "`weight` must be a number that is not negative, or a schedule. "
+                f"Received: weight={weight!r}"
+            )
         self.weight = weight
 
     def __call__(self, discriminate, real, fake, key, seen=0):
@@ -134,9 +137,15 @@ def checked_penalties(penalties):
     """A list of penalties.
 
     Raises:
-        ValueError: when one has no name, by which its term is logged, or the name of another.
+        ValueError: when one is no penalty, or has no name, by which its term is logged, or the
+            name of another.
     """
-    penalties = list(penalties)
+    penalties = list(penalties) if isinstance(penalties, (list, tuple)) else [penalties]
+    if not all(isinstance(penalty, Penalty) for penalty in penalties):
+        raise ValueError(
+            "`penalties` must be a list of `keras_gen.losses.Penalty`, such as [losses.R1(10.0)]. "
+            f"Received: penalties={penalties!r}"
+        )
     names = [penalty.name for penalty in penalties]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f"Penalties must have a `name` each, all different. Received: {names}")

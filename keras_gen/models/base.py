@@ -175,7 +175,8 @@ class GenerativeModel(keras.Model):
         Raises:
             ValueError: before training starts, when the data do not fit the model.
         """
-        self._check_data(x, y, kwargs)
+        self._check_given(x, kwargs)
+        self._check_data(x, y)
         if hasattr(x, "shape") and not kwargs.get("validation_split"):
             x = float_batches(x, y, batch_size or 32, self.seed, kwargs.pop("shuffle", True))
             y = batch_size = None
@@ -211,11 +212,12 @@ class GenerativeModel(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Losses on data, with the weights being trained; arguments as in `keras.Model`."""
-        self._check_data(x, y, kwargs)
+        self._check_given(x, kwargs)
+        self._check_data(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
-    def _check_data(self, x, y, settings):
-        """Raises where what is given to `fit` can be seen not to fit the model."""
+    def _check_given(self, x, settings):
+        """Raises where what is given to `fit` is nothing that a model of this kind trains on."""
         weights = [k for k in ("sample_weight", "class_weight") if settings.get(k) is not None]
         if weights or (isinstance(x, tf.data.Dataset) and _length(x.element_spec) > 2):
             received = weights or x.element_spec
@@ -227,13 +229,16 @@ class GenerativeModel(keras.Model):
                 "Images are given as one array [n, h, w, c] or as a data set. Received: a "
                 f"{type(x).__name__} of {len(x)}"
             )
+        if getattr(x, "shape", None) is not None and not len(x):
+            raise ValueError(f"There are no images. Received: an array of shape {x.shape}")
+
+    def _check_data(self, x, y):
+        """Raises where what is given to `fit` can be seen not to fit the model."""
         if isinstance(x, tf.data.Dataset):
             spec = x.element_spec
             has_labels = _length(spec) > 1
             spec = spec[0] if isinstance(spec, tuple) else spec
         elif hasattr(x, "shape") and hasattr(x, "dtype"):
-            if not len(x):
-                raise ValueError(f"There are no images. Received: an array of shape {x.shape}")
             spec, has_labels = tf.TensorSpec(x.shape, x.dtype), y is not None
         else:
             return

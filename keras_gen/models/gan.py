@@ -18,7 +18,7 @@ from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
 from keras_gen.networks import inputs
 from keras_gen.schedules import value_at
-from keras_gen.strategies import checked_count, positive
+from keras_gen.strategies import checked_count, is_number, positive
 
 
 class Fakes(NamedTuple):
@@ -124,8 +124,19 @@ class GAN(Decoding, AdversarialModel):
         self.discriminator_steps = checked_count("discriminator_steps", discriminator_steps)
         if half_life is None and ema is None:
             half_life = defaults.half_life(burn_in)
-        if isinstance(half_life, (int, float)) and not half_life >= 0:
-            raise ValueError(f"`half_life` must not be negative. Received: half_life={half_life!r}")
+        is_rate = half_life is None or callable(half_life)
+        if not is_rate and (not is_number(half_life) or half_life < 0):
+            raise ValueError(
+                "`half_life` must be a number that is not negative, or a schedule. "
+                f"Received: half_life={half_life!r}"
+            )
+        if codes is not None and not isinstance(codes, losses.Codes):
+            raise ValueError(f"`codes` must be a `keras_gen.losses.Codes`. Received: {codes!r}")
+        if classification_weight is not None and not self.num_classes:
+            raise ValueError(
+                "An auxiliary classifier needs classes. Received: num_classes=None, "
+                f"classification_weight={classification_weight!r}"
+            )
         self.half_life, self.weight_clip = half_life, weight_clip
         self.classification_weight, self.codes = classification_weight, codes
         self.augmentation = get_augmentation(augmentation)
@@ -178,11 +189,6 @@ class GAN(Decoding, AdversarialModel):
 
     def _check_networks(self, generator, discriminator):
         classifies = self.classification_weight is not None
-        if classifies and not self.num_classes:
-            raise ValueError(
-                "An auxiliary classifier needs classes. Received: num_classes=None, "
-                f"classification_weight={self.classification_weight!r}"
-            )
         labelled = {"generator": self.num_classes, "discriminator": self.num_classes}
         if classifies:
             labelled["discriminator"] = None

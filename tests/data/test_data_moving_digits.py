@@ -108,7 +108,7 @@ def test_colours_and_a_source_of_smaller_digits():
         ({"count": -1}, "`count` must be a positive integer"),
         ({"image_size": 7}, "must have room for digits of"),
         ({"image_size": (16, 16, 1)}, "`image_size` must be"),
-        ({"speed": -1}, "`speed` must not be negative"),
+        ({"speed": -1}, "`speed` must be finite"),
         ({"seed": 0.5}, "`seed` must be an integer"),
     ],
 )

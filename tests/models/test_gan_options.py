@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gen as kg
-from keras_gen import control, losses, models, networks
+from keras_gen import control, layers, losses, models, networks
 from keras_gen.callbacks.gan_diagnosis import neighbour_distance
 from keras_gen.models.average import WeightAverages
 from tests.conformance.cases import (
@@ -475,3 +475,45 @@ def test_an_optimizer_that_follows_images_needs_a_model_that_counts_them():
     kg.models.GAN((8, 8, 1)).compile(kg.optimizers.ScheduledAdam())
     with pytest.raises(ValueError, match="Autoencoder does not count"):
         kg.models.Autoencoder((8, 8, 1)).compile(kg.optimizers.ScheduledAdam())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"penalties": [losses.R1]}, r"must be a list of `keras_gen.losses.Penalty`"),
+        ({"penalties": ["r1"]}, r"must be a list of `keras_gen.losses.Penalty`"),
+        ({"codes": 10}, "`codes` must be a `keras_gen.losses.Codes`. Received: 10"),
+        ({"half_life": "long"}, "half_life='long'"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.GAN(SHAPE, **arguments)
+
+
+def test_what_losses_and_layers_cannot_be_is_named():
+    with pytest.raises(ValueError, match="weight='a'"):
+        losses.R1("a")
+    with pytest.raises(ValueError, match="categorical=10"):
+        losses.Codes(10)
+    with pytest.raises(ValueError, match="`group` must be a positive integer"):
+        layers.MinibatchStd(-1)
+    with pytest.raises(ValueError, match="layer=Conv2DTranspose"):
+        layers.EqualizedLearningRate(keras.layers.Conv2DTranspose(4, 3))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m, z: control.interpolate(m, z[:2], z[2:5], 3), "as many latents"),
+        (lambda m, z: control.interpolate(m, z, z, 0), "`count` must be"),
+        (lambda m, z: control.slerp(z[:2], z[:2], [0.1, 0.2, 0.3]), "one for each"),
+        (lambda m, z: control.traverse(m, z, [1.0], [1]), "direction of the latents"),
+        (lambda m, z: control.traverse(m, z[0], z[0], [1]), "Latents must be"),
+        (lambda m, z: control.invert(m, np.zeros((1, *SHAPE), np.uint8), starts=0), "`starts`"),
+    ],
+)
+def test_what_control_cannot_do_is_named(call, message):
+    model = mlp_gan(SHAPE, None)
+    with pytest.raises(ValueError, match=message):
+        call(model, control.random_latents(model, 5))

@@ -275,3 +275,12 @@ def test_bad_data_are_refused_before_training():
         model.translate(floats)
     model.fit(floats, floats, verbose=0)
     assert model.step == 1
+
+
+def test_grids_of_translations_must_be_told_how(tmp_path):
+    with pytest.raises(ValueError, match="needs `draw`"):
+        untrained(pix2pix).fit(
+            negatives().batches(16, seed=0),
+            callbacks=[kg.callbacks.SampleGrid(tmp_path)],
+            verbose=0,
+        )
