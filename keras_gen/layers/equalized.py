@@ -3,7 +3,6 @@
 import math
 
 import keras
-from keras import layers
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -22,10 +21,11 @@ class EqualizedLearningRate(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, **kwargs):
-        if isinstance(layer, (layers.Conv2DTranspose, layers.DepthwiseConv2D)):
+        name = type(layer).__name__
+        if name.endswith("Transpose") or "Depthwise" in name or "Separable" in name:
             raise ValueError(
                 "The inputs of a kernel are counted where its last axis is that of the outputs. "
-                f"Received: layer={type(layer).__name__}"
+                f"Received: layer={name}"
             )
         super().__init__(layer, **kwargs)
 

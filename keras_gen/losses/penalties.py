@@ -140,12 +140,13 @@ def checked_penalties(penalties):
         ValueError: when one is no penalty, or has no name, by which its term is logged, or the
             name of another.
     """
-    penalties = list(penalties) if isinstance(penalties, (list, tuple)) else [penalties]
-    if not all(isinstance(penalty, Penalty) for penalty in penalties):
+    is_list = isinstance(penalties, (list, tuple))
+    if not is_list or not all(isinstance(penalty, Penalty) for penalty in penalties):
         raise ValueError(
             "`penalties` must be a list of `keras_gen.losses.Penalty`, such as [losses.R1(10.0)]. "
             f"Received: penalties={penalties!r}"
         )
+    penalties = list(penalties)
     names = [penalty.name for penalty in penalties]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f"Penalties must have a `name` each, all different. Received: {names}")

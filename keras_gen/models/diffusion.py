@@ -401,9 +401,10 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
         try:
             return in_batches(whole, rows, batch_size, *settings)
         except tf.errors.OpError:
-            if progress is not None and self._tick.raised is not None:
-                raise self._tick.raised from None
-            raise
+            if progress is None or self._tick.raised is None:
+                raise
+            raised, self._tick = self._tick.raised, None
+        raise raised
 
     def checked_sampling(self, options=None):
         """`Sampling` of the model's settings, but for the `options` that are not None.

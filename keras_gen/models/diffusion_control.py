@@ -237,7 +237,7 @@ class Control:
             ValueError: when the model does not enlarge, or the pictures do not fit it.
         """
         self.check_purpose(enlarges=True)
-        pictures = check_images(pictures)
+        pictures = check_images(pictures, any_channels=True)
         small = self._small_shape()
         if pictures.shape[1:] != small:
             raise ValueError(

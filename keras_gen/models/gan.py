@@ -124,8 +124,8 @@ class GAN(Decoding, AdversarialModel):
         self.discriminator_steps = checked_count("discriminator_steps", discriminator_steps)
         if half_life is None and ema is None:
             half_life = defaults.half_life(burn_in)
-        is_rate = half_life is None or callable(half_life)
-        if not is_rate and (not is_number(half_life) or half_life < 0):
+        is_number_or_none = half_life is None or (is_number(half_life) and half_life >= 0)
+        if not is_number_or_none and not callable(half_life):
             raise ValueError(
                 "`half_life` must be a number that is not negative, or a schedule. "
                 f"Received: half_life={half_life!r}"

@@ -637,7 +637,8 @@ def _given(function, image, seed):
 
 def _in_turn(*pictures):
     """The first of each, then the second of each ...: uint8 [n * kinds, h, w, c]."""
-    return np.stack([check_images(x) for x in pictures], 1).reshape(-1, *np.shape(pictures[1])[1:])
+    kinds = [check_images(x, any_channels=True) for x in pictures]
+    return np.stack(kinds, 1).reshape(-1, *kinds[1].shape[1:])
 
 
 def _weight(name, value):

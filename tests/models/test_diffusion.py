@@ -356,6 +356,7 @@ def test_log_prob_is_the_density_of_the_dequantized_images(pictures, path):
     x = pictures.astype(np.float64) / 127.5 - 1 + uniform
     expected = stats.norm.logpdf(x, 0, deviation).sum((1, 2, 3))
     found = model.log_prob(pictures)["log_prob"]
+    np.testing.assert_array_equal(model.log_likelihood(pictures)["log_prob"], found)
     np.testing.assert_allclose(found, expected, atol=0.3)
 
     # a slightly wrong noise, blown up where there is hardly any data to divide by

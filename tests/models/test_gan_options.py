@@ -484,6 +484,7 @@ def test_an_optimizer_that_follows_images_needs_a_model_that_counts_them():
         ({"penalties": ["r1"]}, r"must be a list of `keras_gen.losses.Penalty`"),
         ({"codes": 10}, "`codes` must be a `keras_gen.losses.Codes`. Received: 10"),
         ({"half_life": "long"}, "half_life='long'"),
+        ({"half_life": np.nan}, "half_life=nan"),
     ],
 )
 def test_arguments_of_a_wrong_type_are_named(arguments, message):

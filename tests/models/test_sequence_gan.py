@@ -102,7 +102,9 @@ def test_losses_are_their_formulas():
     fake = np.zeros(5)
     for t in range(5):
         fake[t] = 0.5 * fake[t - 1] + 0.01 * t if t else 0.3
-    times = model._times(2, model.step_key(training=False))[1].numpy()
+    model.reset_metrics()
+    with model.test_scope():
+        times = model._times(2, model.step_key(training=False))[1].numpy()
     seen = {
         "frame": (real.numpy()[[0, 1], times, :, 0], fake[times][:, None]),
         "motion": (real.numpy()[:, :, 0, 0], np.stack([fake, fake])),
