@@ -41,7 +41,7 @@ def child(accumulate=1, remat=None, recompute=False, steps=4):
     import keras_gen as kg
 
     with keras.RematScope(remat) if remat else contextlib.nullcontext():
-        network = kg.networks.unet.denoiser(SHAPE, recompute=recompute)
+        network = kg.networks.unet.denoiser(SHAPE, width=64, blocks=1, recompute=recompute)
     model = kg.models.Diffusion(SHAPE, network=network)
     rows = 64 // accumulate
     options = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
@@ -81,7 +81,8 @@ def main():
     header = ["variant", "peak, MB", "images/s"]
     text = (
         "# Diffusion: memory of training at 64×64×3\n\n`python benchmarks/diffusion_memory.py`: "
-        f"the default U-Net, updates of 64 images, one run.\n\n{table(header, rows)}\n"
+        "a U-Net of one block a level, width 64, updates of 64 images, one run.\n\n"
+        f"{table(header, rows)}\n"
     )
     (HERE / "diffusion_memory.md").write_text(text)
     print(text)
