@@ -140,7 +140,8 @@ def report(found, args):
         f"MNIST without labels, seed {args.seed}, one run; n drawn in 8 steps of DPM-Solver++(2M). "
         "Separable blocks, one a level, rectified flow, width 64, patches of 2 pixels, SiLU and, "
         "in the rows from Muon on, no attention, where nothing else is said. The default is two "
-        "blocks a level, width 48."
+        "blocks a level, width 48. Rows of other days or seconds are not to be compared: the "
+        "machine of 2026-11-25 was a third as fast."
         f"\n\n{table(header, body)}\n"
     )
 
