@@ -295,9 +295,7 @@ class GenerativeModel(keras.Model):
         if not training:
             scope = randomness.current_key()
             return randomness.key(self.seed if scope is None else scope, "evaluation")
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group if context else 0
-        return randomness.key(self.seed, "training", self.step.value, replica)
+        return randomness.key(self.seed, "training", self.step.value, _replica())
 
     # Training
 
@@ -357,10 +355,8 @@ class GenerativeModel(keras.Model):
     def test_scope(self):
         """Scope of randomness of a batch of an evaluation, by the examples counted before it: each
         batch draws its own, and every evaluation the same."""
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group if context else 0
         counted = self._loss_trackers[0].count.value
-        return randomness.scope(randomness.key(self.seed, counted, replica))
+        return randomness.scope(randomness.key(self.seed, counted, _replica()))
 
     def scaled(self, loss, optimizer):
         """The scalar to differentiate: the loss, scaled for replicas and for float16.
@@ -596,6 +592,12 @@ class _EpochFollower(keras.callbacks.Callback):
             self.epochs.counting, self.epochs.next = True, self.epochs.next + 1
         if self.validation is not None:
             self.validation.counting = True
+
+
+def _replica():
+    """Which replica this is, 0 outside of all."""
+    context = tf.distribute.get_replica_context()
+    return context.replica_id_in_sync_group if context else 0
 
 
 def _length(spec):
