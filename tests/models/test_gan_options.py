@@ -441,8 +441,9 @@ def test_parts_that_do_not_fit_are_named(arguments, message):
         "generator": kg.networks.mlp.generator(SHAPE, 8, (16,)),
         "discriminator": kg.networks.mlp.discriminator(SHAPE, (16,)),
     }
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as refused:
         models.GAN(SHAPE, **{**parts, **arguments})
+    assert "Received: " in str(refused.value)
 
 
 def test_a_latent_must_be_longer_than_its_codes():
