@@ -64,10 +64,17 @@ def resolve_function(identifier, named, argument):
 
 
 def positive(**arguments):
-    """Raises a ValueError that names the first argument which is not above zero."""
+    """Raises a ValueError that names the first argument which is no number above zero."""
     for name, value in arguments.items():
-        if not value > 0:
+        if not (is_number(value) and value > 0):
             raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
+
+
+def not_negative(**arguments):
+    """Raises a ValueError that names the first argument which is no number from zero on."""
+    for name, value in arguments.items():
+        if not (is_number(value) and value >= 0):
+            raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
 
 
 def is_integer(value):

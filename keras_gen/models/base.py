@@ -177,6 +177,7 @@ class GenerativeModel(keras.Model):
         """
         self._check_given(x, kwargs)
         self._check_data(x, y)
+        self._check_validation(kwargs.get("validation_data"))
         if hasattr(x, "shape") and not kwargs.get("validation_split"):
             x = float_batches(x, y, batch_size or 32, self.seed, kwargs.pop("shuffle", True))
             y = batch_size = None
@@ -210,11 +211,11 @@ class GenerativeModel(keras.Model):
         # fails where there are several workers.
         pass
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """Losses on data, with the weights being trained; arguments as in `keras.Model`."""
         self._check_given(x, kwargs)
         self._check_data(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
+        return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def _check_given(self, x, settings):
         """Raises where what is given to `fit` is nothing that a model of this kind trains on."""
@@ -231,6 +232,13 @@ class GenerativeModel(keras.Model):
             )
         if getattr(x, "shape", None) is not None and not len(x):
             raise ValueError(f"There are no images. Received: an array of shape {x.shape}")
+
+    def _check_validation(self, data):
+        """Raises where what is given to `fit` as `validation_data` does not fit the model."""
+        if data is not None:
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+            self._check_given(x, {"sample_weight": weights})
+            self._check_data(x, y)
 
     def _check_data(self, x, y):
         """Raises where what is given to `fit` can be seen not to fit the model."""

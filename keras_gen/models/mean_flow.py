@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_gen import diffusion, networks, optimizers, randomness
 from keras_gen.diffusion.paths import rows_like
 from keras_gen.models.diffusion import Diffusion
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, not_negative
 
 OFFSET = 1e-2  # of the squared error that the weight divides by, as Geng et al. 2025, section 4.3
 
@@ -67,8 +67,7 @@ class MeanFlow(Diffusion):
         path = diffusion.get_path(kwargs.get("path", "rectified_flow"))
         if not isinstance(path, diffusion.RectifiedFlow):
             raise ValueError(f"A mean flow is a rectified flow. Received: path={path!r}")
-        if not power >= 0:
-            raise ValueError(f"`power` must not be negative. Received: power={power!r}")
+        not_negative(power=power)
         super().__init__(
             image_shape,
             num_classes,

@@ -7,7 +7,7 @@ from keras_gen import images, losses, networks, optimizers, randomness
 from keras_gen.models.adversarial import AdversarialModel
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, not_negative
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -100,11 +100,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         elif penalties is None:
             penalties = [losses.R1(), losses.R2()]
         self.penalties = losses.checked_penalties(penalties)
-        if not continuation_weight >= 0:
-            raise ValueError(
-                "`continuation_weight` must not be negative. "
-                f"Received: continuation_weight={continuation_weight!r}"
-            )
+        not_negative(continuation_weight=continuation_weight)
         self.continuation_weight = float(continuation_weight)
 
         shared = {"num_classes": self.num_classes}

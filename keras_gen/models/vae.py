@@ -11,7 +11,7 @@ from keras_gen.models.base import GenerativeModel
 from keras_gen.models.latents import Latents
 from keras_gen.models.vae_likelihood import ImportanceBound
 from keras_gen.networks import inputs
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, not_negative
 
 LOG_VARIANCES = (-20.0, 20.0)  # further away they are cut, so that no exponential overflows
 COLLAPSED = 0.01  # nats for each latent unit
@@ -83,10 +83,7 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
-        weights = {"beta": beta, "free_bits": free_bits, "warm_up": warm_up}
-        for name, value in weights.items():
-            if not value >= 0:
-                raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
+        not_negative(beta=beta, free_bits=free_bits)
         self.beta, self.free_bits = float(beta), float(free_bits)
         self.warm_up = checked_count("warm_up", warm_up, least=0)
         self.likelihood = losses.get_likelihood(likelihood)

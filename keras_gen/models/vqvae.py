@@ -12,6 +12,7 @@ from keras_gen.models.autoregressive import PixelCNN
 from keras_gen.models.average import WeightAverages
 from keras_gen.models.base import GenerativeModel, in_batches, specs_of
 from keras_gen.networks import inputs
+from keras_gen.strategies import is_number, not_negative
 
 STAGES = ("autoencoder", "prior")
 CODE_CHANNELS = 16
@@ -104,13 +105,9 @@ class VQVAE(GenerativeModel):
                 "`codebook_size` must be an integer in [2, 65536]. "
                 f"Received: codebook_size={codebook_size!r}"
             )
-        if not commitment_cost >= 0:
-            raise ValueError(
-                "`commitment_cost` must not be negative. "
-                f"Received: commitment_cost={commitment_cost!r}"
-            )
+        not_negative(commitment_cost=commitment_cost)
         for name, value in (("decay", decay), ("restart_below", restart_below)):
-            if not 0 <= value < 1:
+            if not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={value!r}")
         if latent_shape is None:
             latent_shape = default_latent_shape(self.image_shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import keras
 import numpy as np
@@ -323,13 +324,16 @@ def autoencoder(image_shape, num_classes, **kwargs):
     )
 
 
-def vae(image_shape, num_classes, **kwargs):
+def vae(image_shape, num_classes, likelihood="bernoulli", **kwargs):
     own = {"width": 8, "hidden": 32, "num_classes": num_classes}
+    of_pixels = losses.get_likelihood(likelihood)
+    output = {"parameters": of_pixels.parameters, "shared": of_pixels.shared}
     return models.VAE(
         image_shape,
         num_classes,
         encoder=networks.autoencoder.encoder(image_shape, 8, **own),
-        decoder=networks.autoencoder.decoder(image_shape, 8, seed=1, **own),
+        decoder=networks.autoencoder.decoder(image_shape, 8, seed=1, **own, **output),
+        likelihood=likelihood,
         ema=0.9,
         **kwargs,
     )
@@ -424,6 +428,13 @@ CASES = [
             "beta": lambda w: {"beta": w},
             "free bits": lambda w: {"free_bits": w / 100},
         },
+    ),
+    Case(
+        "vae-discretized_logistic",
+        partial(vae, likelihood="discretized_logistic"),
+        labelled=False,
+        progress=pixel_distance,
+        eager=True,
     ),
     Case(
         "vqvae",

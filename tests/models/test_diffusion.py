@@ -641,6 +641,11 @@ def test_weights_of_examples_are_refused(weights):
     three = tf.data.Dataset.from_tensors((images, np.zeros(16, int), np.ones(16)))
     with pytest.raises(ValueError, match="Examples have no weights"):
         model.fit(three, verbose=0)
+    for validation in (three, (images, None, np.ones(16))):
+        with pytest.raises(ValueError, match="Examples have no weights"):
+            model.fit(images, validation_data=validation, verbose=0)
+    with pytest.raises(ValueError, match="needs batches of float images"):
+        model.fit(images, validation_data=images[:, 1:], verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,7 @@ def test_only_a_random_observation_asks_for_a_seed_in_log_prob():
     [
         ({"beta": -1.0}, "beta=-1.0"),
         ({"free_bits": -0.1}, "free_bits=-0.1"),
+        ({"beta": "1"}, "beta='1'"),
         ({"warm_up": -1}, "warm_up=-1"),
         ({"warm_up": 0.5}, "warm_up=0.5"),
         ({"latent_dim": 2.5}, "latent_dim=2.5"),

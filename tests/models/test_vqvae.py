@@ -277,6 +277,7 @@ def test_the_default_grid_has_about_eight_places_a_side(image_shape, expected):
         ({"codebook_size": 1}, "Received: codebook_size=1"),
         ({"codebook_size": 2.5}, "Received: codebook_size=2.5"),
         ({"commitment_cost": -1}, "Received: commitment_cost=-1"),
+        ({"decay": "0.9"}, "Received: decay='0.9'"),
         ({"decay": 1.0}, r"`decay` must lie in \[0, 1\). Received: decay=1.0"),
         ({"restart_below": -0.1}, "Received: restart_below=-0.1"),
         ({"loss": "huber"}, "Received: loss='huber'"),
