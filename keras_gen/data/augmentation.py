@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import randomness
-from keras_gen.strategies import Strategy, checked_count, resolve
+from keras_gen.strategies import Strategy, checked_count, is_number, resolve
 
 
 def color(images, draws):
@@ -169,6 +169,9 @@ class AdaptiveAugmentation(Augmentation):
         operations: names out of OPERATIONS.
         target: float in [-1, 1], of the mean sign.
         images: int, how many images take the probability from 0 to 1.
+
+    Raises:
+        ValueError: when an argument is out of range.
     """
 
     adapts = True
@@ -177,6 +180,8 @@ class AdaptiveAugmentation(Augmentation):
         self, operations=("color", "translation", "scale", "cutout"), target=0.6, images=500_000
     ):
         super().__init__(operations, 0.0)
+        if not (is_number(target) and -1 <= target <= 1):
+            raise ValueError(f"`target` must lie in [-1, 1]. Received: target={target!r}")
         self.target, self.images = float(target), checked_count("images", images)
 
     def adapted(self, probability, confidence, batch):

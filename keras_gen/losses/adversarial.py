@@ -7,7 +7,7 @@ returned is float32 [batch], one value for each example, to be averaged by the c
 import keras
 import tensorflow as tf
 
-from keras_gen.strategies import Strategy, resolve
+from keras_gen.strategies import Strategy, not_negative, resolve
 
 
 class AdversarialLoss(Strategy):
@@ -82,9 +82,13 @@ class LeastSquares(AdversarialLoss):
     Args:
         scale: of the squared errors; 1/2 in that paper, 1 in CycleGAN's (Zhu et al. 2017), which
             weighs its other terms against it.
+
+    Raises:
+        ValueError: when the scale is negative.
     """
 
     def __init__(self, scale=0.5):
+        not_negative(scale=scale)
         self.scale = scale
 
     def discriminator(self, real, fake):
@@ -118,9 +122,13 @@ class Wasserstein(AdversarialLoss):
     Args:
         drift: weight of real^2, which keeps the critic's values near zero (Karras et al. 2018,
             appendix A.1, 1e-3); 0 switches it off.
+
+    Raises:
+        ValueError: when the weight is negative.
     """
 
     def __init__(self, drift=0.0):
+        not_negative(drift=drift)
         self.drift = drift
 
     def discriminator(self, real, fake):

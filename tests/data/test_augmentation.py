@@ -84,6 +84,8 @@ def test_bad_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=match):
             a.DiffAugment(**arguments)
+    with pytest.raises(ValueError, match="target=3"):
+        a.AdaptiveAugmentation(target=3)
     with pytest.raises(ValueError, match="augmentation='x'"):
         a.get_augmentation("x")
 

@@ -97,6 +97,13 @@ def test_objects_are_saved_with_their_settings(value):
     assert again.get_config() == value.get_config()
 
 
+def test_weights_below_zero_are_named():
+    with pytest.raises(ValueError, match="drift=-1"):
+        losses.Wasserstein(drift=-1)
+    with pytest.raises(ValueError, match="scale='2'"):
+        losses.LeastSquares(scale="2")
+
+
 def test_an_unknown_loss_is_named():
     with pytest.raises(ValueError, match=r"hinge.*Received: loss='hingee'"):
         losses.get_adversarial_loss("hingee")
