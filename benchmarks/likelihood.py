@@ -23,17 +23,21 @@ import tensorflow as tf
 from timing import table
 
 HERE = Path(__file__).resolve().parent
-PIXELCNN = "pixelcnn.py --width 32 --blocks 4 --dilations 1 2 --learning-rate 2e-3 "
+VAE = (
+    "vae.py --data mnist --binarization stochastic --network convolutional --latent-dim 40 "
+    "--learning-rate 2e-3 --epochs 16 --test-images 1000 --samples 5000"
+)
+PIXELCNN = "pixelcnn.py --width 32 --blocks 4 --learning-rate 2e-3 --data mnist --levels 2 "
 MIXTURE = "--network plus_plus --likelihood logistic_mixture --width 32 --learning-rate 2e-3 "
 COMMANDS = {
-    "VAE, MNIST, stochastic binarization": (
-        "vae.py --data mnist --binarization stochastic --network convolutional --latent-dim 40 "
-        "--learning-rate 2e-3 --epochs 16 --test-images 1000 --samples 5000"
-    ),
+    "VAE, MNIST, stochastic binarization": VAE,
+    "VAE of two stochastic layers, MNIST, stochastic binarization": VAE + " --hierarchy 24",
     "PixelCNN, MNIST, binarized at 0.33": PIXELCNN
-    + "--data mnist --levels 2 --binarization 0.33 --epochs 8",
+    + "--dilations 1 2 --binarization 0.33 --epochs 8",
     "PixelCNN, MNIST, stochastic binarization": PIXELCNN
-    + "--data mnist --levels 2 --binarization stochastic --epochs 8",
+    + "--dilations 1 2 --binarization stochastic --epochs 8",
+    "PixelCNN that sees 18 rows, MNIST, stochastic binarization": PIXELCNN
+    + "--dilations 1 2 4 8 --binarization stochastic --epochs 8",
     "PixelCNN++, MNIST, 256 levels": "pixelcnn.py " + MIXTURE + "--data mnist --epochs 3",
     "PixelCNN++, cifar10 (JPEG copy)": "pixelcnn.py " + MIXTURE + "--data cifar10 --epochs 2",
 }

@@ -1,8 +1,9 @@
 """Control of what a generator makes: by moving its latents.
 
 Functions of a model with `decode(latents, labels)` and `latent_dim`, such as `GAN` and `VAE`, whose
-latents are standard normal, and of NumPy arrays. The codes of InfoGAN, the last numbers of its
-latents, are not normal: what they stand for is told by `generate(codes=...)`.
+latents are standard normal (but for those of a VAE with a hierarchy), and of NumPy arrays. The
+codes of InfoGAN, the last numbers of its latents, are not normal: what they stand for is told by
+`generate(codes=...)`.
 """
 
 from typing import NamedTuple
@@ -18,8 +19,8 @@ from keras_gen.strategies import checked_count
 
 
 def random_latents(model, n, seed=0):
-    """Standard normal latents float32 [n, latent_dim]: those of `generate(n, seed=seed)`, codes of
-    InfoGAN included."""
+    """Latents float32 [n, latent_dim] as a model draws them: those of `generate(n, seed=seed)`,
+    codes of InfoGAN included."""
     draw = getattr(
         model, "seed_latents", lambda seeds: randomness.row_normal(seeds, [model.latent_dim])
     )

@@ -21,6 +21,9 @@ def arguments():
     model.add_argument("--deviation", default="shared", help="gaussian: shared, predicted, number")
     model.add_argument("--beta", type=float, default=1.0, help="weight of the KL divergence")
     model.add_argument("--free-bits", type=float, default=0.0, help="nats of each latent unit")
+    model.add_argument(
+        "--hierarchy", type=int, nargs="+", default=[], help="units of latents above the latent"
+    )
     model.add_argument("--warm-up", type=int, default=0, help="steps until beta is reached")
 
     test = common.add_test(parser)
@@ -55,6 +58,7 @@ def build(args, source, num_classes, steps):
         beta=args.beta,
         free_bits=args.free_bits,
         warm_up=args.warm_up,
+        hierarchy=args.hierarchy,
         seed=args.seed,
         ema=args.ema,
     )

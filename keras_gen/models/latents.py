@@ -38,7 +38,7 @@ class Latents(Decoding):
             latent_dim = encoder.outputs[0].shape[-1] // parameters
         if latent_dim is None:
             latent_dim = LATENT_DIM
-        self.latent_dim = checked_count("latent_dim", latent_dim)
+        self.latent_dim = self.noise_dim = checked_count("latent_dim", latent_dim)
         default = {"num_classes": self.num_classes, "latent_dim": self.latent_dim}
         if encoder is None:
             encoder = networks.autoencoder.encoder(
@@ -94,13 +94,13 @@ class Latents(Decoding):
         raise NotImplementedError
 
     def latents_of(self, noise, label=None):
-        """Standard normal noise [rows, latent_dim] as latents to generate from."""
+        """Standard normal noise [rows, noise_dim] as latents to generate from."""
         raise NotImplementedError
 
     # Tensors in and out
 
     def generate_step(self, seed, label=None):
-        noise = randomness.row_normal(seed, [self.latent_dim])
+        noise = randomness.row_normal(seed, [self.noise_dim])
         return self.decode_step(self.latents_of(noise, label), label)
 
     def encode_images(self, image, label=None):
@@ -193,9 +193,10 @@ class Latents(Decoding):
             ValueError: when the latent has not two units, or the label does not fit.
         """
         count = checked_count("count", count)
-        if self.latent_dim != 2:
+        if self.noise_dim != 2:
             raise ValueError(
-                f"A manifold needs a latent of two units. Received: latent_dim={self.latent_dim}"
+                "A manifold needs a latent of two units, and none above it. Received: "
+                f"latent_dim={self.latent_dim} of noise_dim={self.noise_dim}"
             )
         steps = stats.norm.ppf((np.arange(count) + 0.5) / count).astype(np.float32)
         noise = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)

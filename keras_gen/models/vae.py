@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import losses, randomness
+from keras_gen import losses, networks, randomness
+from keras_gen.models import hierarchy as stochastic
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.latents import Latents
 from keras_gen.models.vae_likelihood import ImportanceBound
 from keras_gen.networks import inputs
 from keras_gen.strategies import checked_count, not_negative
 
-LOG_VARIANCES = (-20.0, 20.0)  # further away they are cut, so that no exponential overflows
 COLLAPSED = 0.01  # nats for each latent unit
 
 
@@ -44,6 +44,10 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
     `generate`, `decode` and `reconstruct` give the expected image of a latent, without the noise
     that the likelihood has for each pixel.
 
+    With a `hierarchy` the latent is drawn given another above it, p(z) = E p(z | u), u from N(0, 1)
+    or again given one above it, and q(u | z) infers that (Burda et al. 2016, section 4); `kl` is
+    then of all latents, by one draw of each. `encode`, `decode` and the rest are about z.
+
     Args:
         image_shape: (height, width, channels).
         num_classes: number of classes; None for a model without labels.
@@ -60,6 +64,10 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         free_bits: nats of each latent unit that cost nothing, whatever they say: the KL divergence
             of a unit counts as max(free_bits, kl) (Kingma et al. 2016, eq. 15, but for each image
             rather than for a batch's mean, so that replicas need not ask one another).
+        hierarchy: the stochastic layers above the latent, the lowest first: for each the units of
+            its latent, or a pair of networks (encoder float32 [batch, units below] -> float32
+            [batch, 2 units], decoder [batch, units] -> [batch, 2 units below]; all means, then all
+            log-variances). None above it by default.
         warm_up: training steps over which the weight of the KL divergence rises from 0 to `beta`
             (Bowman et al. 2016).
         seed, ema: as in `GenerativeModel`.
@@ -80,6 +88,7 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         beta=1.0,
         free_bits=0.0,
         warm_up=0,
+        hierarchy=(),
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
@@ -89,6 +98,7 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         self.likelihood = losses.get_likelihood(likelihood)
         output = {"parameters": self.likelihood.parameters, "shared": self.likelihood.shared}
         self.use_networks(encoder, decoder, latent_dim, 2, output)
+        self._use_hierarchy(hierarchy)
         self.built = True
 
     def get_config(self):
@@ -102,7 +112,44 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
             "beta": self.beta,
             "free_bits": self.free_bits,
             "warm_up": self.warm_up,
+            "hierarchy": [list(map(serialized, pair)) for pair in self.layers_above],
         }
+
+    def _use_hierarchy(self, hierarchy):
+        """Sets the networks above the latent, and their averages."""
+        if not isinstance(hierarchy, (list, tuple)):
+            raise ValueError(
+                "`hierarchy` must be a list, of units or of pairs of networks. "
+                f"Received: hierarchy={hierarchy!r}"
+            )
+        if hierarchy and self.free_bits:
+            raise ValueError(
+                "Free bits are counted unit by unit, which a hierarchy is not. Received: "
+                f"free_bits={self.free_bits} with hierarchy={hierarchy!r}"
+            )
+        self.noise_dim, below, pairs = self.latent_dim, self.latent_dim, []
+        for i, layer in enumerate(hierarchy):
+            if not isinstance(layer, (list, tuple)):
+                units, seed = checked_count("hierarchy", layer), 1000 * (i + 1) + 2 * self.seed
+                between = networks.autoencoder.between_latents
+                layer = between(below, units, seed=seed), between(units, below, seed=seed + 1)
+            units = _checked_pair(layer, below)
+            pairs.append(layer)
+            self.noise_dim += units
+            below = units
+        # Keras follows lists of networks, but not lists of pairs of them
+        self.upper_encoders, self.upper_decoders = map(list, zip(*pairs)) if pairs else ([], [])
+        self.averaged_upper_encoders = list(map(self.averages.follow, self.upper_encoders))
+        self.averaged_upper_decoders = list(map(self.averages.follow, self.upper_decoders))
+
+    @property
+    def layers_above(self):
+        """The pairs of networks (encoder, decoder) above the latent, the lowest first."""
+        return list(zip(self.upper_encoders, self.upper_decoders))
+
+    @property
+    def averaged_layers_above(self):
+        return list(zip(self.averaged_upper_encoders, self.averaged_upper_decoders))
 
     # Training
 
@@ -132,18 +179,26 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         x = self.likelihood.observed(x, randomness.key(key, "observed"))
         with randomness.scope(randomness.key(key, "encoder")):
             mean, log_variance = self.posterior(self.encoder, x, y, training)
-        noise = randomness.normal([tf.shape(x)[0], self.latent_dim], randomness.key(key, "latent"))
+        noise = randomness.normal([tf.shape(x)[0], self.noise_dim], randomness.key(key, "latent"))
+        latent = stochastic.drawn(mean, log_variance, noise[:, : self.latent_dim])
         with randomness.scope(randomness.key(key, "decoder")):
-            latent = mean + tf.exp(log_variance / 2) * noise
             parameters = inputs.call(self.decoder, latent, y, training)
         reconstruction = -self.likelihood.log_prob(x, parameters)
-        divergence = kl_divergence(mean, log_variance)
-        counted = tf.reduce_sum(tf.maximum(divergence, self.free_bits), 1)
+        if self.upper_encoders:
+            above = noise[:, self.latent_dim :]
+            with randomness.scope(randomness.key(key, "hierarchy")):
+                prior = stochastic.log_prior(self.layers_above, latent, above, training)
+            inferred = stochastic.log_normal(latent, mean, log_variance)
+            divergence = counted = tf.cast(inferred - prior, tf.float32)
+        else:
+            by_unit = kl_divergence(mean, log_variance)
+            divergence = tf.reduce_sum(by_unit, 1)
+            counted = tf.reduce_sum(tf.maximum(by_unit, self.free_bits), 1)
         total = reconstruction + self.kl_weight(training) * counted
         return {
             "loss": total / np.prod(self.image_shape),
             "reconstruction": reconstruction,
-            "kl": tf.reduce_sum(divergence, 1),
+            "kl": divergence,
         }
 
     def kl_weight(self, training=True):
@@ -155,8 +210,7 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
     @staticmethod
     def posterior(encoder, x, label=None, training=False):
         """Mean and log-variance of q(z | x) by an encoder, float32 [batch, latent_dim] each."""
-        mean, log_variance = tf.split(inputs.call(encoder, x, label, training), 2, axis=1)
-        return mean, tf.clip_by_value(log_variance, *LOG_VARIANCES)
+        return stochastic.moments(inputs.call(encoder, x, label, training))
 
     # Latents
 
@@ -172,7 +226,12 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         return {"mean": mean, "log_variance": log_variance}
 
     def latents_of(self, noise, label=None):
-        return noise  # the prior is the standard normal distribution, of every class
+        # the prior is the same for every class
+        return stochastic.descended(self.averaged_upper_decoders, noise)
+
+    def seed_latents(self, seed):
+        """The latents of `generate_step`."""
+        return self.latents_of(randomness.row_normal(seed, [self.noise_dim]))
 
     def encode(self, pictures, labels=None, batch_size=1024):
         """The posterior of pictures, with the averaged encoder.
@@ -205,6 +264,22 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         """
         mean, _ = self.encode(pictures, labels, batch_size)
         return mean.var(axis=0) > least
+
+
+def _checked_pair(pair, below):
+    """The units of the latent of a layer above one of `below` units."""
+    if len(pair) == 2 and all(isinstance(network, keras.Model) for network in pair):
+        units = pair[0].outputs[0].shape[-1] // 2
+        shapes = [[tuple(t.shape[1:]) for t in (*n.inputs, *n.outputs)] for n in pair]
+        if shapes == [[(below,), (2 * units,)], [(units,), (2 * below,)]]:
+            return units
+        received = f"networks from and to {shapes}"
+    else:
+        received = repr(pair)
+    raise ValueError(
+        f"A layer above {below} units is a number, or an encoder from {below} to twice its units "
+        f"and a decoder from its units to {2 * below}. Received: {received}"
+    )
 
 
 def kl_divergence(mean, log_variance):

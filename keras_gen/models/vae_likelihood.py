@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_gen import export as saved_model
 from keras_gen import images, randomness
+from keras_gen.models import hierarchy as stochastic
 from keras_gen.models.base import in_batches, specs_of
 from keras_gen.networks import inputs
 from keras_gen.strategies import checked_count
@@ -90,7 +91,7 @@ class ImportanceBound:
         posterior = self.posterior(self.averaged_encoder, x, label)
 
         def body(i, total):
-            noise = randomness.row_normal(seed, [chunk, self.latent_dim], "importance", i)
+            noise = randomness.row_normal(seed, [chunk, self.noise_dim], "importance", i)
             log_weights = self._log_weights(x, *posterior, noise, label)
             used = i * chunk + tf.range(chunk) < samples
             log_weights = tf.where(used, log_weights, -np.inf)
@@ -103,21 +104,20 @@ class ImportanceBound:
         return total - tf.math.log(tf.cast(samples, tf.float64))
 
     def _log_weights(self, x, mean, log_variance, noise, label):
-        """log p(x | z) + log p(z) - log q(z | x), float64 [rows, chunk], of z = mean + deviation *
-        noise [rows, chunk, latent_dim]."""
+        """log p(x | z) + log p(z) - log q(z | x), float64 [rows, chunk], of z by the noise
+        [rows, chunk, noise_dim]; with latents above it those of them as well."""
         chunk = noise.shape[1]
-        latent = mean[:, None] + tf.exp(log_variance / 2)[:, None] * noise
+        noise = tf.reshape(noise, [-1, self.noise_dim])
+        posterior = [tf.repeat(moment, chunk, 0) for moment in (mean, log_variance)]
+        latent = stochastic.drawn(*posterior, noise[:, : self.latent_dim])
         label = None if label is None else tf.repeat(label, chunk)
-        flat = tf.reshape(latent, [-1, self.latent_dim])
-        parameters = inputs.call(self.averaged_decoder, flat, label)
+        parameters = inputs.call(self.averaged_decoder, latent, label)
         parameters = tf.reshape(parameters, [-1, chunk, *parameters.shape[1:]])
         decoded = self.likelihood.log_prob(x[:, None], parameters)
-
-        latent, noise, log_variance = (
-            tf.cast(t, tf.float64) for t in (latent, noise, log_variance)
-        )
-        ratio = tf.square(noise) - tf.square(latent) + log_variance[:, None]
-        return tf.cast(decoded, tf.float64) + tf.reduce_sum(ratio, 2) / 2
+        above = noise[:, self.latent_dim :]
+        prior = stochastic.log_prior(self.averaged_layers_above, latent, above)
+        ratio = prior - stochastic.log_normal(latent, *posterior)
+        return tf.cast(decoded, tf.float64) + tf.reshape(ratio, [-1, chunk])
 
     def _observed_rows(self, x, seed):
         """What the likelihood observes of each image, drawn from the image's own seed."""

@@ -193,6 +193,26 @@ def decoder(
     )
 
 
+def between_latents(given, made, hidden=(256, 256), seed=0):
+    """A normal distribution of one latent given another, as the layers above a VAE's latent have.
+
+    Args:
+        given: units of the latent that it takes.
+        made: units of the other.
+        hidden: units of the hidden layers.
+        seed: int, of the initial weights.
+
+    Returns:
+        Functional model: float32 [batch, given] -> float32 [batch, 2 made], all means, then all
+        log-variances.
+    """
+    net = _Builder(Initializers(seed))
+    latent = x = keras.Input((given,), name="latent")
+    for i, units in enumerate(hidden, start=1):
+        x = net.dense(x, units, f"hidden_{i}")
+    return keras.Model(latent, net.head(x, 2 * made, "moments"), name="between_latents")
+
+
 def spatial_encoder(
     image_shape,
     latent_shape,

@@ -430,8 +430,8 @@ CASES = [
         },
     ),
     Case(
-        "vae-discretized_logistic",
-        partial(vae, likelihood="discretized_logistic"),
+        "vae-hierarchy",
+        partial(vae, likelihood="discretized_logistic", hierarchy=[4, 2]),
         labelled=False,
         progress=pixel_distance,
         eager=True,
