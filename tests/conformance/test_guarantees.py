@@ -211,7 +211,18 @@ def eager_step(model, batch):
 def settings(model):
     """The model's own settings (Keras writes a loaded network's config in other words)."""
     config = model.get_config()
-    return {k: v for k, v in config.items() if not isinstance(getattr(model, k, None), keras.Model)}
+    return {
+        k: without_networks(v)
+        for k, v in config.items()
+        if not isinstance(getattr(model, k, None), keras.Model)
+    }
+
+
+def without_networks(value):
+    if isinstance(value, list):
+        return list(map(without_networks, value))
+    is_network = isinstance(value, dict) and value.get("class_name") == "Functional"
+    return value["config"]["name"] if is_network else value
 
 
 @each_case
