@@ -20,12 +20,13 @@ import numpy as np
 from timing import median, table
 
 HERE = Path(__file__).resolve().parent
-MODELS = {
-    "28×28, 2 levels": {"image_shape": (28, 28, 1), "levels": 2},
-    "32×32×3, 256 levels, logistic mixture": {
-        "image_shape": (32, 32, 3),
-        "likelihood": "logistic_mixture",
-    },
+GREY = {"image_shape": (28, 28, 1), "levels": 2, "likelihood": "categorical"}
+RGB = {"image_shape": (32, 32, 3), "levels": 256, "likelihood": "logistic_mixture"}
+MODELS = {  # the network's function and what it and the model are told
+    "gated, 28×28, 2 levels": ("gated", GREY),
+    "gated, 32×32×3, 256 levels, logistic mixture": ("gated", RGB),
+    "plus_plus, 28×28, 2 levels": ("plus_plus", GREY),
+    "plus_plus, 32×32×3, 256 levels, logistic mixture": ("plus_plus", RGB),
 }
 
 
@@ -35,7 +36,9 @@ def child(name, rows, repeats):
 
     import keras_gen as kg
 
-    model = kg.models.PixelCNN(**MODELS[name])
+    network, settings = MODELS[name]
+    network = getattr(kg.networks.pixelcnn, network)(**settings)
+    model = kg.models.PixelCNN(**settings, network=network)
     model.generation_rows = rows
     random = np.random.default_rng(0)
     for average, _ in model.averages.pairs:  # untrained, but without the zeros of the head

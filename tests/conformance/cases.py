@@ -136,23 +136,20 @@ def dcgan(image_shape, num_classes, **kwargs):
     )
 
 
-def resnet(image_shape, num_classes, spectral=False, heads=None, **kwargs):
-    """R3GAN's networks, tiny; `heads` are further outputs of the discriminator."""
+def resnet(image_shape, num_classes, judge=None, both=None, **kwargs):
+    """R3GAN's networks, tiny; `judge` and `both` are settings of the discriminator, of both."""
     kwargs = {"recipe": "r3gan", **kwargs}
+    both = {"width": 8, "num_classes": num_classes, **(both or {})}
     codes = kwargs.get("codes")
     return models.GAN(
         image_shape,
         num_classes,
-        generator=networks.resnet.generator(
-            image_shape, 8 + (codes.dim if codes else 0), width=8, num_classes=num_classes
-        ),
+        generator=networks.resnet.generator(image_shape, 8 + (codes.dim if codes else 0), **both),
         discriminator=networks.resnet.discriminator(
             image_shape,
-            width=8,
-            normalization="spectral" if spectral else None,
-            num_classes=num_classes,
             seed=1,
-            **(heads or {}),
+            **both,
+            **(judge or {}),
         ),
         **kwargs,
     )
@@ -161,11 +158,11 @@ def resnet(image_shape, num_classes, spectral=False, heads=None, **kwargs):
 def acgan(image_shape, num_classes, codes=None, classification_weight=1.0, **kwargs):
     """InfoGAN, and ACGAN where there are classes."""
     codes = codes or losses.Codes([2], 1)
-    heads = {"code_parameters": codes.dim}
+    judge = {"code_parameters": codes.dim}
     if num_classes:
-        heads["classifier"] = True
+        judge["classifier"] = True
         kwargs["classification_weight"] = classification_weight
-    return resnet(image_shape, num_classes, heads=heads, codes=codes, **kwargs)
+    return resnet(image_shape, num_classes, judge=judge, codes=codes, **kwargs)
 
 
 def gan(name, make, labelled, weighted=None, unmoved=(), learning_rate=2e-3, eager=False, **kwargs):
@@ -597,9 +594,31 @@ CASES = [
         resnet,
         labelled=True,
         recipe="sngan",
-        spectral=True,
+        judge={"normalization": "spectral"},
         discriminator_steps=1,
         ema=0.9,
+    ),
+    gan(
+        "resnet-options",
+        resnet,
+        labelled=False,
+        eager=True,
+        burn_in=5000,
+        both={"normalization": "equalized", "attention": (4,)},
+        history=64,
+        augmentation="diff_augment",
+        learning_rate=4e-3,
+        unmoved=["logit_equalized/logit/bias"],
+    ),
+    gan(
+        "mlp-clipped",
+        mlp_gan,
+        labelled=False,
+        eager=True,
+        loss="wasserstein",
+        weight_clip=0.05,
+        discriminator_steps=2,
+        unmoved=["logit/bias"],
     ),
     gan("dcgan-ada", dcgan, labelled=False, augmentation=AUGMENTATION),
     gan(
