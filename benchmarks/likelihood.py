@@ -12,6 +12,7 @@ docs/likelihood.png of the curves.
 import argparse
 import datetime
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -78,8 +79,7 @@ def _parameters(run):
     import keras_gen  # noqa: F401 registers the models
 
     model = keras.saving.load_model(run / "model.keras", compile=False)
-    names = ("network", "encoder", "decoder")
-    return sum(getattr(model, name).count_params() for name in names if hasattr(model, name))
+    return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
 def report(results):

@@ -187,11 +187,11 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         if self.upper_encoders:
             above = noise[:, self.latent_dim :]
             with randomness.scope(randomness.key(key, "hierarchy")):
-                prior = stochastic.log_prior(self.layers_above, latent, above, training)
+                prior = stochastic.log_prior(self.layers_above, latent, above, training, True)
             inferred = stochastic.log_normal(latent, mean, log_variance)
             divergence = counted = tf.cast(inferred - prior, tf.float32)
         else:
-            by_unit = kl_divergence(mean, log_variance)
+            by_unit = stochastic.kl_divergence(mean, log_variance)
             divergence = tf.reduce_sum(by_unit, 1)
             counted = tf.reduce_sum(tf.maximum(by_unit, self.free_bits), 1)
         total = reconstruction + self.kl_weight(training) * counted
@@ -280,8 +280,3 @@ def _checked_pair(pair, below):
         f"A layer above {below} units is a number, or an encoder from {below} to twice its units "
         f"and a decoder from its units to {2 * below}. Received: {received}"
     )
-
-
-def kl_divergence(mean, log_variance):
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each unit, nats, shaped as they are."""
-    return (tf.square(mean) + tf.exp(log_variance) - log_variance - 1) / 2

@@ -78,6 +78,22 @@ def test_other_posteriors_give_less_on_average(known):
     assert np.mean(gap) == pytest.approx(0.5**2 / variance / 2, rel=0.15)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_closed_form_is_the_mean_of_the_draws(known, count):
+    layers, random = known.layers(count), np.random.default_rng(0)
+    encoder = layers[0][0]
+    weight, bias = encoder.get_weights()
+    encoder.set_weights([weight, bias + [0.5, 0.3]])  # no longer the true posterior
+    z = tf.constant(np.repeat(random.normal(size=(1, 3)), 20_000, 0), tf.float32)
+    noise = tf.constant(random.normal(size=(20_000, count)), tf.float32)
+    drawn, closed = (
+        hierarchy.log_prior(layers, z, noise, closed_form=closed).numpy()
+        for closed in (False, True)
+    )
+    assert closed.mean() == pytest.approx(drawn.mean(), abs=0.03)
+    assert (drawn != closed).any()
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_noise_becomes_draws_of_the_density(known, count):
     noise = np.random.default_rng(0).normal(size=(40_000, 3 + count)).astype(np.float32)

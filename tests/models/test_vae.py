@@ -10,7 +10,7 @@ from scipy import stats
 
 import keras_gen as kg
 from keras_gen import randomness
-from keras_gen.models import vae as family
+from keras_gen.models import hierarchy
 from tests.conformance.cases import digits, one_step, vae
 
 SHAPE = (8, 8, 1)
@@ -218,7 +218,7 @@ def test_the_divergence_is_that_of_the_integral():
     for mean, log_variance in ((0.0, 0.0), (1.5, -1.0), (-0.3, 0.7)):
         q = stats.norm(mean, np.exp(log_variance / 2))
         integral = np.trapezoid(q.pdf(z) * (q.logpdf(z) - stats.norm.logpdf(z)), z)
-        found = family.kl_divergence(tf.constant(mean), tf.constant(log_variance))
+        found = hierarchy.kl_divergence(tf.constant(mean), tf.constant(log_variance))
         np.testing.assert_allclose(found, integral, atol=1e-5)
 
 
