@@ -269,6 +269,32 @@ def test_control_draws_the_latents_of_a_gan(tmp_path, run, capsys):
     assert output.count("told from latents") + output.count("must be some") == 10
 
 
+def tiny_pixelcnn():
+    network = kg.networks.pixelcnn.gated((8, 8, 1), 2, 10, width=4, blocks=1)
+    return kg.models.PixelCNN((8, 8, 1), 10, 2, network, binarization=0.5)
+
+
+@pytest.mark.parametrize(
+    "make, names",
+    [
+        (
+            lambda: kg.models.VAE((8, 8, 1), 10, latent_dim=2),
+            {"reconstruct", "interpolate", "traverse", "manifold"},
+        ),
+        (
+            lambda: kg.models.Autoencoder((8, 8, 1), latent_dim=3),
+            {"reconstruct", "interpolate", "traverse"},
+        ),
+        (lambda: kg.models.VQVAE((8, 8, 1), codebook_size=8), {"reconstruct"}),
+        (tiny_pixelcnn, {"complete"}),
+    ],
+)
+def test_control_draws_what_autoencoders_and_pixelcnns_can_be_told(tmp_path, run, make, names):
+    make().save(tmp_path / "model.keras")
+    run("control.py", tmp_path / "model.keras", "--rows", "2", "--output", tmp_path / "out")
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == names
+
+
 def test_the_default_network_with_options(tmp_path, run):
     small = ["--width", "8", "--attention", "4", *DIGITS, "--run-dir", tmp_path]
     run("gan.py", *small, "--loss", "non_saturating", "--real-target", "0.9")

@@ -8,6 +8,10 @@ small picture, drawings of it, and the picture that it was made of.
 Of a GAN strips of its latents: interpolation, truncation (from all alike to all their variety) and,
 without classes, the way towards a class of the data, one class a row, which a classifier of the
 project tells; and held-out images beside what the generator makes that is nearest to them.
+
+Of an autoencoder held-out images beside their reconstructions; of all but a VQVAE interpolation and
+traversal (one unit of an image's latent a row, those that say most), and the manifold of a latent
+of two units. Of a PixelCNN held-out images, and drawings of their lower halves.
 """
 
 import argparse
@@ -22,23 +26,37 @@ import keras_gen as kg
 COLUMNS = 8
 
 
-def strips(model, pictures, labels, steps, seed):
-    """Yields what is shown and uint8 [rows * COLUMNS, h, w, c], one after the other."""
+def strips_of(model):
+    """The function that draws the strips of a model of this kind."""
+    if isinstance(model, kg.models.GAN) and model.codes:
+        raise SystemExit("There are no strips of codes: `model.generate(codes=...)` tells them.")
+    if type(model) is kg.models.Diffusion:
+        return enlarged_strips if model.upscale else strips
+    of_kind = {
+        kg.models.GAN: latent_strips,
+        kg.models.VAE: encoded_strips,
+        kg.models.Autoencoder: encoded_strips,
+        kg.models.VQVAE: encoded_strips,
+        kg.models.PixelCNN: completed_strips,
+    }
+    if type(model) not in of_kind:
+        raise SystemExit(f"There are no strips of a {type(model).__name__}.")
+    return of_kind[type(model)]
+
+
+def strips(model, pictures, labels, source, steps, seed):
+    """Yields what is shown and uint8 [rows * COLUMNS, h, w, c], one after the other.
+
+    Args:
+        model: a diffusion model.
+        pictures, labels: held-out images to start from; no labels for a model without classes.
+        source: the images to learn from.
+        steps: of what is done in steps.
+        seed: int.
+    """
     how = {"steps": steps}
     rows = len(pictures)
-
-    def repeated(array, times):
-        return None if array is None else np.repeat(array, times, axis=0)
-
-    height, width, _ = model.image_shape
-    mask = np.zeros((height, width), bool)
-    mask[height // 2 :] = True
-    drawn = model.inpaint(
-        repeated(pictures, COLUMNS - 2), mask, repeated(labels, COLUMNS - 2), seed=seed, **how
-    )
-    hidden = np.where(mask[..., None], 128, pictures).astype(np.uint8)
-    given = np.stack([pictures, hidden], axis=1)
-    yield "inpaint", _beside(given, drawn, rows)
+    yield "inpaint", _lower_halves(model.inpaint, pictures, labels, seed=seed, **how)
 
     strengths = np.linspace(0.2, 0.9, COLUMNS - 1)
     anew = [model.image_to_image(pictures, s, labels, seed=seed, **how) for s in strengths]
@@ -58,7 +76,7 @@ def strips(model, pictures, labels, steps, seed):
         yield "mix_classes", model.mix_classes(ones, others, weights, seed=seeds, **how)
 
 
-def enlarged_strips(model, pictures, labels, steps, seed):
+def enlarged_strips(model, pictures, labels, source, steps, seed):
     """As `strips`, of a model that enlarges."""
     yield "enlarge", common.enlarged(model, pictures, labels, COLUMNS, seed=seed, steps=steps)
 
@@ -108,6 +126,45 @@ def latent_strips(model, pictures, labels, source, steps, seed):
     yield "invert", shown(np.stack([pictures, model.decode(found, labels)], 1))
 
 
+def encoded_strips(model, pictures, labels, source, steps, seed):
+    """As `strips`, of an autoencoder; `source` has the images that units are judged by."""
+    rows = len(pictures)
+    labelled = () if labels is None else (labels,)
+    yield "reconstruct", _beside(pictures[:, None], model.reconstruct(pictures, *labelled), rows)
+    if isinstance(model, kg.models.VQVAE):
+        return
+    first, second = pictures[: rows // 2], pictures[rows // 2 : rows // 2 * 2]
+    pair_labels = None if labels is None else labels[: rows // 2]
+    between = model.interpolate(first, second, COLUMNS, pair_labels)
+    yield "interpolate", between.reshape(-1, *model.image_shape)
+
+    many, classes = source.take(min(500, len(source)), seed=seed)
+    latents = model.latents(many, None if labels is None else classes)
+    units = np.argsort(-latents.var(axis=0))[:rows]
+    values = np.linspace(-3, 3, COLUMNS) * max(1.0, float(latents[:, units].std()))
+    varied = model.traverse(pictures[:1], values, units, None if labels is None else labels[:1])
+    yield "traverse", varied.reshape(-1, *model.image_shape)
+    if model.noise_dim == 2:
+        label = None if labels is None else int(labels[0])
+        yield "manifold", model.manifold(COLUMNS, label).reshape(-1, *model.image_shape)
+
+
+def completed_strips(model, pictures, labels, source, steps, seed):
+    """As `strips`, of a PixelCNN."""
+    yield "complete", _lower_halves(model.complete, pictures, labels, seed=seed)
+
+
+def _lower_halves(draw, pictures, labels, **how):
+    """Pictures, the same without their lower halves, and drawings of these."""
+    times, (height, width) = COLUMNS - 2, pictures.shape[1:3]
+    mask = np.zeros((height, width), bool)
+    mask[height // 2 :] = True
+    labels = None if labels is None else np.repeat(labels, times)
+    drawn = draw(np.repeat(pictures, times, axis=0), mask, labels, **how)
+    hidden = np.where(mask[..., None], 128, pictures).astype(np.uint8)
+    return _beside(np.stack([pictures, hidden], axis=1), drawn, len(pictures))
+
+
 def like(model):
     """How data are loaded to be as the images of the model."""
     height, width, channels = model.image_shape
@@ -123,7 +180,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help=".keras file of a Diffusion or a GAN")
+    parser.add_argument(
+        "model", help=".keras file of a Diffusion, a GAN, an autoencoder or a PixelCNN"
+    )
     parser.add_argument("--data", default="digits", help="held-out images to start from")
     parser.add_argument("--data-dir", help="folder of the prepared TFDS data sets")
     parser.add_argument("--split", default="test")
@@ -143,16 +202,9 @@ def main():
     labels = labels if model.num_classes else None
     args.output.mkdir(parents=True, exist_ok=True)
     provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
-    if isinstance(model, kg.models.GAN) and model.codes:
-        raise SystemExit("There are no strips of codes: `model.generate(codes=...)` tells them.")
-    if isinstance(model, kg.models.GAN):
-        known = kg.data.load(args.data, **like(model), data_dir=args.data_dir)
-        made = latent_strips(model, pictures, labels, known, args.inversion_steps, args.seed)
-    elif type(model) is not kg.models.Diffusion:
-        raise SystemExit(f"There are no strips of a {type(model).__name__}.")
-    else:
-        draw = enlarged_strips if model.upscale else strips
-        made = draw(model, pictures, labels, args.steps, args.seed)
+    known = kg.data.load(args.data, **like(model), data_dir=args.data_dir)
+    steps = args.inversion_steps if isinstance(model, kg.models.GAN) else args.steps
+    made = strips_of(model)(model, pictures, labels, known, steps, args.seed)
     for name, images in made:
         picture = kg.images.grid(images, columns=COLUMNS, scale=args.scale)
         kg.images.write_png(args.output / f"{name}.png", picture, provenance)
