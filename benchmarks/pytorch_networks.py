@@ -319,11 +319,11 @@ def vae(variant):
 class CausalConv(nn.Module):
     """A convolution that sees rows above and its own, or with one row pixels left of it."""
 
-    def __init__(self, channels, filters, rows, columns):
+    def __init__(self, channels, filters, rows, columns, dilation=1):
         super().__init__()
         beside = (columns // 2, columns // 2) if rows > 1 else (columns - 1, 0)
-        self.padding = (*beside, rows - 1, 0)
-        self.conv = nn.Conv2d(channels, filters, (rows, columns))
+        self.padding = tuple(dilation * side for side in (*beside, rows - 1, 0))
+        self.conv = nn.Conv2d(channels, filters, (rows, columns), dilation=dilation)
 
     def forward(self, x):
         return self.conv(functional.pad(x, self.padding))
@@ -337,11 +337,11 @@ def gated(x):
 class GatedBlock(nn.Module):
     """One block of both stacks; that of the last one's vertical stack ends in what it says."""
 
-    def __init__(self, width):
+    def __init__(self, width, dilation):
         super().__init__()
-        self.vertical = CausalConv(width, 2 * width, 2, 3)
+        self.vertical = CausalConv(width, 2 * width, 2, 3, dilation)
         self.context = nn.Conv2d(2 * width, 2 * width, 1)
-        self.horizontal = CausalConv(width, 2 * width, 1, 2)
+        self.horizontal = CausalConv(width, 2 * width, 1, 2, dilation)
         self.residual = nn.Conv2d(width, width, 1)
 
     def forward(self, v, h, last):
@@ -356,7 +356,7 @@ class GatedPixelCNN(nn.Module):
     def __init__(self, width=64, blocks=6, levels=2):
         super().__init__()
         self.above, self.left = CausalConv(2, width, 3, 7), CausalConv(2, width, 1, 3)
-        self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(GatedBlock(width, (1, 2, 4)[i % 3]) for i in range(blocks))
         self.hidden, self.parameters_of = nn.Conv2d(width, width, 1), nn.Conv2d(width, levels, 1)
         nn.init.zeros_(self.parameters_of.weight)
 

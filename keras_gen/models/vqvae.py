@@ -174,7 +174,12 @@ class VQVAE(GenerativeModel):
         shape = (*self.latent_shape[:2], 1)
         if network is None:
             network = networks.pixelcnn.gated(
-                shape, self.codebook_size, self.num_classes, embedding=EMBEDDING, seed=self.seed
+                shape,
+                self.codebook_size,
+                self.num_classes,
+                dilations=(1,),  # all rows of so few are seen without
+                embedding=EMBEDDING,
+                seed=self.seed,
             )
         return PixelCNN(
             shape,
