@@ -101,8 +101,9 @@ def report(results):
     return f"""# Likelihoods of test images
 
 `python benchmarks/likelihood.py`: no labels, seed 0, one training each; the minutes are those of
-the last run of the command, the test included, on one processor of two (`taskset`). TensorFlow
-{tf.__version__}. Curves of training: [docs/likelihood.png](../docs/likelihood.png).
+the last run of the command, the test and pauses for other work included, on one processor of two
+(`taskset`). TensorFlow {tf.__version__}. Curves of training:
+[docs/likelihood.png](../docs/likelihood.png).
 
 {table(header, rows)}
 
