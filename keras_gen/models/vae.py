@@ -187,7 +187,9 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         if self.upper_encoders:
             above = noise[:, self.latent_dim :]
             with randomness.scope(randomness.key(key, "hierarchy")):
-                prior = stochastic.log_prior(self.layers_above, latent, above, training, True)
+                prior = stochastic.log_prior(
+                    self.layers_above, latent, above, training, closed_form=True
+                )
             inferred = stochastic.log_normal(latent, mean, log_variance)
             divergence = counted = tf.cast(inferred - prior, tf.float32)
         else:
