@@ -26,7 +26,9 @@ def arguments():
     model.add_argument("--resolutions", type=int, default=2, help="of plus_plus")
     model.add_argument("--first-kernel", type=int, default=7)
     model.add_argument("--kernel", type=int, default=3, help="of gated")
-    model.add_argument("--dilations", type=int, nargs="+", default=[1, 2, 4], help="of gated, in turn")
+    model.add_argument(
+        "--dilations", type=int, nargs="+", default=[1, 2, 4], help="of gated, in turn"
+    )
     model.add_argument("--dropout", type=float, default=0.0)
 
     training = common.add_training(parser, batch_size=64, learning_rate=1e-3)
