@@ -19,11 +19,15 @@ from keras_gen.strategies import checked_count
 
 
 def random_latents(model, n, seed=0):
-    """Latents float32 [n, latent_dim] as a model draws them: those of `generate(n, seed=seed)`,
-    codes of InfoGAN included."""
-    draw = getattr(
+    """Latents float32 [n, latent_dim]: of a GAN, codes of InfoGAN included, and of a VAE those of
+    `generate(n, seed=seed)`; of others standard normal."""
+    step = getattr(
         model, "seed_latents", lambda seeds: randomness.row_normal(seeds, [model.latent_dim])
     )
+
+    def draw(seeds):
+        return model.grouped(step, [seeds], tf.TensorSpec([model.latent_dim], tf.float32))
+
     function = model.compiled_function("latents", draw, [tf.TensorSpec([None], tf.int64)])
     return function(randomness.row_seeds(seed, n)).numpy()
 

@@ -144,7 +144,7 @@ def encoded_strips(model, pictures, labels, source, steps, seed):
     values = np.linspace(-3, 3, COLUMNS) * max(1.0, float(latents[:, units].std()))
     varied = model.traverse(pictures[:1], values, units, None if labels is None else labels[:1])
     yield "traverse", varied.reshape(-1, *model.image_shape)
-    if model.noise_dim == 2:
+    if (model.latent_dim, model.noise_dim) == (2, 2):
         label = None if labels is None else int(labels[0])
         yield "manifold", model.manifold(COLUMNS, label).reshape(-1, *model.image_shape)
 

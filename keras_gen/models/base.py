@@ -211,11 +211,13 @@ class GenerativeModel(keras.Model):
         # fails where there are several workers.
         pass
 
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs
+    ):
         """Losses on data, with the weights being trained; arguments as in `keras.Model`."""
-        self._check_given(x, kwargs)
+        self._check_given(x, {**kwargs, "sample_weight": sample_weight})
         self._check_data(x, y)
-        return super().evaluate(x, y, batch_size, verbose, **kwargs)
+        return super().evaluate(x, y, batch_size, verbose, None, *args, **kwargs)
 
     def _check_given(self, x, settings):
         """Raises where what is given to `fit` is nothing that a model of this kind trains on."""

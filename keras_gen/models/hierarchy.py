@@ -1,6 +1,6 @@
 """Normal distributions of latents, and stochastic layers above a latent: pure functions.
 
-The layers above a latent z_1 are networks by pairs (Burda et al. 2016, section 4): an encoder that
+The layers above a latent z_1 are networks by pairs (Burda et al. 2016): an encoder that
 infers q(z_2 | z_1) and a decoder that gives p(z_1 | z_2), then those between z_2 and z_3, and so
 on; the highest latent is standard normal. Each network puts out all means, then all log-variances.
 """

@@ -193,7 +193,7 @@ class Latents(Decoding):
             ValueError: when the latent has not two units, or the label does not fit.
         """
         count = checked_count("count", count)
-        if self.noise_dim != 2:
+        if (self.latent_dim, self.noise_dim) != (2, 2):
             raise ValueError(
                 "A manifold needs a latent of two units, and none above it. Received: "
                 f"latent_dim={self.latent_dim} of noise_dim={self.noise_dim}"

@@ -45,8 +45,9 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
     that the likelihood has for each pixel.
 
     With a `hierarchy` the latent is drawn given another above it, p(z) = E p(z | u), u from N(0, 1)
-    or again given one above it, and q(u | z) infers that (Burda et al. 2016, section 4); `kl` is
-    then of all latents, by one draw of each. `encode`, `decode` and the rest are about z.
+    or again given one above it, and q(u | z) infers that (Burda et al. 2016); `kl` is then of all
+    latents, by one draw of each, but for the highest in closed form. `encode`, `decode` and the
+    rest are about z.
 
     Args:
         image_shape: (height, width, channels).
@@ -161,7 +162,8 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
         """As `GenerativeModel.fit`; warns at the end when the posterior has collapsed.
 
         That is: the mean KL divergence of the last epoch is below 0.01 nats for each latent unit,
-        so that latents say next to nothing of their images.
+        so that latents say next to nothing of their images. With a hierarchy, whose divergence
+        counts what is lost above as well, a collapse may go without a warning.
         """
         history = super().fit(*args, **kwargs)
         kl = history.history.get("kl", [])
@@ -270,8 +272,8 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
 
 def _checked_pair(pair, below):
     """The units of the latent of a layer above one of `below` units."""
-    if len(pair) == 2 and all(isinstance(network, keras.Model) for network in pair):
-        units = pair[0].outputs[0].shape[-1] // 2
+    if len(pair) == 2 and all(getattr(network, "outputs", None) for network in pair):
+        units = (pair[0].outputs[0].shape[-1] or 0) // 2
         shapes = [[tuple(t.shape[1:]) for t in (*n.inputs, *n.outputs)] for n in pair]
         if shapes == [[(below,), (2 * units,)], [(units,), (2 * below,)]]:
             return units

@@ -177,7 +177,7 @@ class VQVAE(GenerativeModel):
                 shape,
                 self.codebook_size,
                 self.num_classes,
-                dilations=(1,),  # all rows of so few are seen without
+                dilations=(1,),  # of about eight rows all are seen
                 embedding=EMBEDDING,
                 seed=self.seed,
             )

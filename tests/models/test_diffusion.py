@@ -644,6 +644,8 @@ def test_weights_of_examples_are_refused(weights):
     for validation in (three, (images, None, np.ones(16))):
         with pytest.raises(ValueError, match="Examples have no weights"):
             model.fit(images, validation_data=validation, verbose=0)
+    with pytest.raises(ValueError, match="Examples have no weights"):
+        model.evaluate(images, None, 16, 0, np.ones(16))
     with pytest.raises(ValueError, match="needs batches of float images"):
         model.fit(images, validation_data=images[:, 1:], verbose=0)
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 import keras_gen as kg
 from keras_gen.models import hierarchy
+from tests.conformance.cases import digits
 
 SHAPE = (8, 8, 1)
 
@@ -114,6 +115,8 @@ def test_generated_images_are_those_of_descended_latents():
     latents = kg.control.random_latents(model, 5, seed=1)
     assert latents.shape == (5, 6)
     np.testing.assert_array_equal(model.decode(latents), model.generate(5, seed=1))
+    many = kg.control.random_latents(model, 40, seed=1)
+    np.testing.assert_array_equal(many[:5], latents)
     lowest = tf.constant(kg.randomness.row_normal(kg.randomness.row_seeds(1, 5), [11]))
     assert np.abs(latents - lowest[:, :6]).max() > 0.01
 
@@ -167,6 +170,55 @@ def test_networks_that_do_not_fit_are_named():
     assert small(hierarchy=[(between(6, 4), between(4, 6))]).noise_dim == 10
 
 
+def test_bound_and_loss_are_their_formulas():
+    """With averages that are not the weights, and labels."""
+    model = kg.models.VAE(SHAPE, 10, latent_dim=6, hierarchy=[3, 2], ema=0.9)
+    random = np.random.default_rng(0)
+    for average, _ in model.averages.pairs:
+        average.assign(average + 0.1 * random.normal(size=average.shape))
+    images, labels = digits().take(4)
+    x, seeds, label = kg.images.from_uint8(images), np.arange(4), tf.constant(labels, tf.int32)
+
+    def terms(encoder, decoder, above, noise):
+        """log p(x | z), and log p(z, u, ...) - log q(z, u, ... | x)."""
+
+        def normal(network, taken):
+            mean, log_variance = np.split(np.asarray(network(taken)), 2, axis=1)
+            return mean, np.exp(log_variance / 2)
+
+        parts = np.split(noise, [6, 9], axis=1)
+        mean, deviation = normal(encoder, [x, label])
+        z = (mean + deviation * parts[0]).astype(np.float32)
+        decoded = model.likelihood.log_prob(x, decoder([tf.constant(z), label]))
+        ratio, below = -stats.norm.logpdf(z, mean, deviation).sum(1), z
+        for (up, down), part in zip(above, parts[1:]):
+            mean, deviation = normal(up, below)
+            u = (mean + deviation * part).astype(np.float32)
+            ratio -= stats.norm.logpdf(u, mean, deviation).sum(1)
+            ratio += stats.norm.logpdf(below, *normal(down, u)).sum(1)
+            below = u
+        return np.asarray(decoded), ratio + stats.norm.logpdf(below).sum(1), (mean, deviation, u)
+
+    noise = np.asarray(kg.randomness.row_normal(seeds, [3, 11], "importance", 0))
+    averaged = model.averaged_encoder, model.averaged_decoder, model.averaged_layers_above
+    weights = [sum(terms(*averaged, noise[:, i])[:2]) for i in range(3)]
+    found = model.log_prob(images, labels, samples=3, seed=seeds)["log_prob"]
+    np.testing.assert_allclose(found, np.log(np.exp(weights).mean(0)), rtol=1e-4)
+
+    key = model.step_key()
+    noise = np.asarray(kg.randomness.normal([4, 11], kg.randomness.key(key, "latent")))
+    losses = model.compute_loss(x, label)
+    networks = model.encoder, model.decoder, model.layers_above
+    decoded, ratio, (mean, deviation, u) = terms(*networks, noise)
+    # the highest latent's divergence in closed form
+    drawn = (stats.norm.logpdf(u, mean, deviation) - stats.norm.logpdf(u)).sum(1)
+    closed = ((mean**2 + deviation**2 - 1) / 2 - np.log(deviation)).sum(1)
+    np.testing.assert_allclose(losses["reconstruction"], -decoded, rtol=1e-4)
+    np.testing.assert_allclose(losses["kl"], -ratio - drawn + closed, rtol=1e-3, atol=1e-3)
+
+
 def test_a_manifold_has_nothing_above_it():
     with pytest.raises(ValueError, match="latent_dim=2 of noise_dim=5"):
         kg.models.VAE(SHAPE, latent_dim=2, hierarchy=[3]).manifold(3)
+    with pytest.raises(ValueError, match="latent_dim=1 of noise_dim=2"):
+        kg.models.VAE(SHAPE, latent_dim=1, hierarchy=[1]).manifold(3)
