@@ -167,8 +167,9 @@ def main():
     header = ["task", "model", "images seen", "normal / anomalous", *SCORES.values()]
     text = f"""# Anomaly scores
 
-`python benchmarks/anomaly.py --tasks {" ".join(args.tasks)} --seconds {args.seconds:g}`: area under
-the ROC curve, 1 where every anomalous test image scores above every normal one, 0.5 by chance, with
+`python benchmarks/anomaly.py --tasks {" ".join(args.tasks)} --seconds {args.seconds:g}
+--test-images {args.test_images}`: area under the ROC curve, 1 where every anomalous test
+image scores above every normal one, 0.5 by chance, with
 the 95% interval of a bootstrap over the test images. One training of each model, seed {args.seed},
 without labels. "corrected" is the likelihood with the length as a PNG file subtracted (Serrà et al.
 2020); "PNG alone" is that length, which no model is needed for. The VAE's likelihood is the bound

@@ -15,6 +15,7 @@ of two units. Of a PixelCNN held-out images, and drawings of their lower halves.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import common
@@ -50,7 +51,7 @@ def strips(model, pictures, labels, source, steps, seed):
     Args:
         model: a diffusion model.
         pictures, labels: held-out images to start from; no labels for a model without classes.
-        source: the images to learn from.
+        source: function of nothing that loads the images to learn from, for what needs them.
         steps: of what is done in steps.
         seed: int.
     """
@@ -83,6 +84,7 @@ def enlarged_strips(model, pictures, labels, source, steps, seed):
 
 def latent_strips(model, pictures, labels, source, steps, seed):
     """As `strips`, of a GAN; `source` has the classes to go towards, `steps` are of inversion."""
+    source = source()
 
     def shown(images):
         return images.reshape(-1, *model.image_shape)
@@ -138,6 +140,7 @@ def encoded_strips(model, pictures, labels, source, steps, seed):
     between = model.interpolate(first, second, COLUMNS, pair_labels)
     yield "interpolate", between.reshape(-1, *model.image_shape)
 
+    source = source()
     many, classes = source.take(min(500, len(source)), seed=seed)
     latents = model.latents(many, None if labels is None else classes)
     units = np.argsort(-latents.var(axis=0))[:rows]
@@ -197,15 +200,15 @@ def main():
         parser.error(f"--rows must be at least 2, as there are pairs. Received: {args.rows}")
 
     model = keras.saving.load_model(args.model)
+    draw = strips_of(model)
     source = kg.data.load(args.data, args.split, **like(model), data_dir=args.data_dir)
     pictures, labels = source.take(args.rows, seed=args.seed)
     labels = labels if model.num_classes else None
     args.output.mkdir(parents=True, exist_ok=True)
     provenance = kg.images.Provenance(model.name, model.weights_hash(), args.seed)
-    known = kg.data.load(args.data, **like(model), data_dir=args.data_dir)
+    known = partial(kg.data.load, args.data, **like(model), data_dir=args.data_dir)
     steps = args.inversion_steps if isinstance(model, kg.models.GAN) else args.steps
-    made = strips_of(model)(model, pictures, labels, known, steps, args.seed)
-    for name, images in made:
+    for name, images in draw(model, pictures, labels, known, steps, args.seed):
         picture = kg.images.grid(images, columns=COLUMNS, scale=args.scale)
         kg.images.write_png(args.output / f"{name}.png", picture, provenance)
         print(args.output / f"{name}.png")
