@@ -43,6 +43,9 @@ def add_sequences(to, digits=2, canvas=64, frames=20):
     sequences.add_argument("--frames", type=int, default=frames)
     sequences.add_argument("--sequences", type=int, default=10_000)
     sequences.add_argument("--speed", type=float, help="pixels a frame; None: a tenth of the room")
+    sequences.add_argument(
+        "--subpixel", action="store_true", help="smooth motion, not of whole pixels"
+    )
     sequences.add_argument("--rows", type=int, default=8, help="sequences that are continued")
     sequences.add_argument("--first-frames", type=int, default=5, help="given; the rest is drawn")
     return sequences
@@ -126,7 +129,8 @@ load_images = load
 def moving(args, **kwargs):
     """The source of `add_sequences`: the digits of `add_data`, moving."""
     canvas = sides("--canvas", args.canvas)
-    settings = {"num_frames": args.frames, "count": args.sequences, "speed": args.speed, **kwargs}
+    settings = {"num_frames": args.frames, "count": args.sequences, "speed": args.speed}
+    settings |= {"subpixel": args.subpixel, **kwargs}
     return kg.data.moving_digits(load(args), args.digits, canvas, **settings)
 
 

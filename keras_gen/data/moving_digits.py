@@ -16,6 +16,7 @@ def moving_digits(
     count=10_000,
     seed=0,
     speed=None,
+    subpixel=False,
     **loading,
 ):
     """Moving MNIST (Srivastava et al. 2015), of any source of small images on black.
@@ -34,7 +35,9 @@ def moving_digits(
         count: int, number of sequences.
         seed: int; another one gives other sequences, as for a test set.
         speed: pixels a frame. None: a tenth of the room that a digit has in the shorter direction.
-            Positions are rounded to whole pixels.
+        subpixel: bool. False: positions are rounded to whole pixels, so that frames do not tell
+            where the next digit will be, to one pixel. True: digits lie between the pixels, each
+            shared among four by bilinear interpolation, and motion is smooth.
         **loading: further arguments of `load`, such as `split` or `data_dir`.
 
     Returns:
@@ -55,7 +58,7 @@ def moving_digits(
         raise ValueError(
             f"A `Source` is loaded already. Received: source={source!r} with {sorted(loading)}"
         )
-    return MovingDigits(source, digits, image_size, num_frames, count, seed, speed)
+    return MovingDigits(source, digits, image_size, num_frames, count, seed, speed, subpixel)
 
 
 class MovingDigits(IndexedSource):
@@ -70,7 +73,7 @@ class MovingDigits(IndexedSource):
         image_shape: (height, width, channels) of a frame.
     """
 
-    def __init__(self, source, digits, image_size, num_frames, count, seed, speed):
+    def __init__(self, source, digits, image_size, num_frames, count, seed, speed, subpixel=False):
         if not isinstance(source, IndexedSource):
             raise ValueError(
                 "Digits are drawn one by one, which a streamed set cannot do; raise the "
@@ -91,7 +94,10 @@ class MovingDigits(IndexedSource):
         speed = room.min() / 10 if speed is None else speed
         if not 0 <= speed < np.inf:
             raise ValueError(f"`speed` must be finite and not negative. Received: speed={speed!r}")
+        if not isinstance(subpixel, bool):
+            raise ValueError(f"`subpixel` must be a bool. Received: subpixel={subpixel!r}")
         self._source, self._digits, self._room = source, int(digits), room
+        self._subpixel = subpixel
         self._seed, self.speed, self.num_frames = int(seed), float(speed), int(num_frames)
         labelled = digits == 1 and source.num_classes
         super().__init__(
@@ -116,7 +122,7 @@ class MovingDigits(IndexedSource):
 
         Returns:
             float64 [n, digits, num_frames, 2]: the upper left corners, rows and columns in pixels,
-            before they are rounded.
+            before they are rounded where they are.
         """
         _, start, angle = self._draws(indices)
         velocity = self.speed * np.stack([np.sin(angle), np.cos(angle)], -1)
@@ -140,14 +146,32 @@ class MovingDigits(IndexedSource):
         chosen, *_ = self._draws(indices)
         digits = self._source._images(chosen.reshape(-1))
         digits = digits.reshape(*chosen.shape, *self._source.image_shape)
-        height, width = self._source.image_shape[:2]
         sequences = np.zeros((len(indices), *self.example_shape), np.uint8)
-        corners = np.rint(self.paths(indices)).astype(np.int64)
+        paths = self.paths(indices)
+        corners = (np.floor if self._subpixel else np.rint)(paths).astype(np.int64)
         for i, d, t in np.ndindex(corners.shape[:3]):
-            row, column = corners[i, d, t]
-            place = sequences[i, t, row : row + height, column : column + width]
-            np.maximum(place, digits[i, d], out=place)
+            digit, (row, column) = digits[i, d], corners[i, d, t]
+            if self._subpixel:
+                digit = moved(digit, *(paths[i, d, t] - corners[i, d, t]))
+            place = sequences[i, t, row : row + len(digit), column : column + digit.shape[1]]
+            digit = digit[: len(place), : place.shape[1]]  # what lies beyond the frame is black
+            np.maximum(place, digit, out=place)
         return sequences
+
+
+def moved(image, down, right):
+    """An image moved by fractions of a pixel in [0, 1), by bilinear interpolation.
+
+    Args:
+        image: uint8 [height, width, channels].
+        down, right: floats.
+
+    Returns:
+        uint8 [height + 1, width + 1, channels], of an image on black.
+    """
+    padded = np.pad(image.astype(np.float32), [(1, 1), (1, 1), (0, 0)])
+    rows = (1 - down) * padded[1:] + down * padded[:-1]
+    return np.rint((1 - right) * rows[:, 1:] + right * rows[:, :-1]).astype(np.uint8)
 
 
 def reflected(position, room):

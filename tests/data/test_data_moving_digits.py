@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_gen import data
-from keras_gen.data.moving_digits import reflected
+from keras_gen.data.moving_digits import moved, reflected
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,28 @@ def test_mass_is_that_of_the_digits_unless_they_overlap(source):
     assert (mass <= whole)[known].all() and (mass < whole)[known].any()
 
 
+def test_between_pixels_the_centre_of_mass_follows_the_path():
+    smooth = data.moving_digits("digits", 1, (16, 20), 9, count=30, speed=1.5, subpixel=True)
+    sequences = smooth.take(30)[0].astype(np.float64)
+    whole = data.moving_digits("digits", 1, (16, 20), 9, count=30, speed=0, subpixel=True)
+    mass = sequences.sum((2, 3, 4))
+    np.testing.assert_allclose(mass, mass[:, :1].repeat(9, 1), rtol=0.01)  # rounded to levels
+    places = np.indices((16, 20)).reshape(2, -1)
+    centres = sequences.reshape(30, 9, -1) @ places.T / mass[..., None]
+    offsets = centres - smooth.paths(np.arange(30))[:, 0]  # of the digit's centre from its corner
+    np.testing.assert_allclose(offsets, offsets[:, :1].repeat(9, 1), atol=0.05)
+    still = whole.take(30)[0]
+    assert (still == still[:, :1]).all() and (still[:, 0] == smooth.take(30)[0][:, 0]).all()
+
+
+def test_moved_by_nothing_by_halves_and_to_whole_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 2), dtype=np.uint8)
+    np.testing.assert_array_equal(moved(image, 0, 0)[:-1, :-1], image)
+    assert (moved(image, 0, 0)[-1] == 0).all() and (moved(image, 0, 0)[:, -1] == 0).all()
+    spot = np.full((1, 1, 1), 200, np.uint8)
+    np.testing.assert_array_equal(moved(spot, 0.5, 0.25)[..., 0], [[75, 25], [75, 25]])
+
+
 def test_colours_and_a_source_of_smaller_digits():
     digits = data.load("digits", image_size=6, channels=3)
     assert data.moving_digits(digits, 2, 6, 3, count=2).take(2)[0].shape == (2, 3, 6, 6, 3)
@@ -110,6 +132,7 @@ def test_colours_and_a_source_of_smaller_digits():
         ({"image_size": (16, 16, 1)}, "`image_size` must be"),
         ({"speed": -1}, "`speed` must be finite"),
         ({"seed": 0.5}, "`seed` must be an integer"),
+        ({"subpixel": 1}, "`subpixel` must be a bool"),
     ],
 )
 def test_bad_arguments(arguments, message):
