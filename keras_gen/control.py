@@ -124,9 +124,10 @@ def direction(latents, attribute, ridge=1e-3):
         )
     test = np.arange(len(has)) % 5 == 4
     groups = latents[~test & has], latents[~test & ~has]
-    if min(map(len, groups)) < 2:
+    if min(map(len, groups)) < 2 or not test.any():
         raise ValueError(
-            "Both those with and those without the attribute must be some. Received: "
+            "Both those with and those without the attribute must be some, of five latents or "
+            "more. Received: "
             f"{has.sum()} of {len(has)} with it"
         )
     within = sum((len(g) - 1) * np.cov(g.T) for g in groups) / (len(latents[~test]) - 2)

@@ -150,7 +150,7 @@ def test_frame_predictor_continues_test_digits(tmp_path, run):
 
 
 def test_sequence_gan_draws_and_continues_test_digits(tmp_path, run):
-    model = ["--width", "4", "--content-dim", "4", "--noise-dim", "2", "--max-given", "1"]
+    model = ["--width", "4", "--content-dim", "4", "--noise-dim", "2", "--max-given", "2"]
     data = ["--canvas", "12", "16", "--frames", "3", "--sequences", "32", "--test-sequences", "8"]
     steps = [*FEW_STEPS, "--batch-size", "8", "--rows", "3", "--first-frames", "2"]
     first = ["--first-images", "16", "--first-batch-size", "8"]

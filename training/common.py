@@ -144,7 +144,7 @@ def write_continued(args, model):
     """Test sequences, each above what the model makes of its first frames, twice as long as those
     of training.
 
-    `continued.png` has a row for each, `continued.gif` shows them in motion.
+    `continued.png` has a row for each, `continued.gif` a column, in motion.
     """
     frames = 2 * args.frames
     true, labels = moving_test(args, count=args.rows, num_frames=frames).take(args.rows)
@@ -155,7 +155,8 @@ def write_continued(args, model):
     provenance = kg.images.Provenance(model.name, model.weights_hash(), 0)
     strips = kg.images.grid(pairs.reshape(-1, *pairs.shape[2:]), columns=frames)
     kg.images.write_png(Path(args.run_dir, "continued.png"), strips, provenance)
-    motion = [kg.images.grid(pairs[:, t], columns=8, scale=2) for t in range(frames)]
+    both = np.concatenate([true, drawn])
+    motion = [kg.images.grid(both[:, t], columns=len(true), scale=2) for t in range(frames)]
     kg.images.write_gif(Path(args.run_dir, "continued.gif"), motion, 10, provenance)
 
 

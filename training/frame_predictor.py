@@ -25,23 +25,24 @@ def arguments():
     )
     model.add_argument(
         "--binarization",
-        type=binarization,
-        default="stochastic",
-        help="bernoulli: stochastic, or a threshold in (0, 1)",
+        help="bernoulli: stochastic (the default), or a threshold in (0, 1)",
+    )
+    model.add_argument(
+        "--context-noise", type=float, default=0.0, help="added to the frames before, in training"
     )
     model.add_argument("--width", type=int, default=64, help="channels")
     model.add_argument("--memories", type=int, default=1, help="layers of ConvLSTM")
     model.add_argument("--kernel", type=int, default=3, help="side of their kernels")
     model.add_argument("--blocks", type=int, default=2)
+    model.add_argument("--reach", type=int, default=4, help="pixels that move so far")
 
     training = common.add_training(parser, batch_size=16, learning_rate=1e-3, epochs=10)
     common.add_schedule(training)
     common.add_output(parser, "runs/frame_predictor")
-    return parser.parse_args()
-
-
-def binarization(text):
-    return text if text == "stochastic" else float(text)
+    args = parser.parse_args()
+    if args.binarization and args.likelihood not in (None, "bernoulli"):
+        parser.error(f"--binarization is Bernoulli's. Received: --likelihood {args.likelihood}")
+    return args
 
 
 def build(args, source, num_classes, steps):
@@ -49,7 +50,7 @@ def build(args, source, num_classes, steps):
     name = args.likelihood or ("bernoulli" if grey else "discretized_logistic")
     likelihood = kg.losses.get_likelihood(name)
     if name == "bernoulli":
-        likelihood = kg.losses.Bernoulli(args.binarization)
+        likelihood = kg.losses.Bernoulli(common.number(args.binarization or "stochastic"))
     network = kg.networks.convlstm.predictor(
         source.image_shape,
         args.context,
@@ -58,6 +59,7 @@ def build(args, source, num_classes, steps):
         memories=args.memories,
         kernel=args.kernel,
         blocks=args.blocks,
+        reach=args.reach,
         parameters=likelihood.parameters,
         shared=likelihood.shared,
         seed=args.seed,
@@ -69,6 +71,7 @@ def build(args, source, num_classes, steps):
         args.frames,
         network,
         likelihood,
+        args.context_noise,
         seed=args.seed,
         ema=args.ema,
     )

@@ -18,7 +18,7 @@ def arguments():
     model = add_networks(parser)
     model.add_argument("--likelihood", choices=kg.losses.LIKELIHOODS, default="bernoulli")
     model.add_argument("--binarization", help="bernoulli: stochastic, or a threshold in (0, 1)")
-    model.add_argument("--deviation", default="shared", help="gaussian: shared, predicted, number")
+    model.add_argument("--deviation", help="gaussian: shared (the default), predicted, number")
     model.add_argument("--beta", type=float, default=1.0, help="weight of the KL divergence")
     model.add_argument("--free-bits", type=float, default=0.0, help="nats of each latent unit")
     model.add_argument(
@@ -35,6 +35,8 @@ def arguments():
     args = parser.parse_args()
     if args.binarization and args.likelihood != "bernoulli":
         parser.error(f"--binarization is Bernoulli's. Received: --likelihood {args.likelihood}")
+    if args.deviation and args.likelihood != "gaussian":
+        parser.error(f"--deviation is the Gaussian's. Received: --likelihood {args.likelihood}")
     return args
 
 
@@ -42,7 +44,7 @@ def likelihood(args):
     if args.likelihood == "bernoulli":
         return kg.losses.Bernoulli(common.number(args.binarization))
     if args.likelihood == "gaussian":
-        return kg.losses.Gaussian(common.number(args.deviation))
+        return kg.losses.Gaussian(common.number(args.deviation or "shared"))
     return kg.losses.get_likelihood(args.likelihood)
 
 

@@ -102,6 +102,7 @@ def _resampled(images, rows, columns):
     return tf.einsum("bij,bjkc,blk->bilc", rows, images, columns)
 
 
+@keras.saving.register_keras_serializable("keras_gen")
 class Augmentation(Strategy):
     """Operations in turn, each on an image with the same probability.
 

@@ -60,6 +60,8 @@ def inpaint(sampler, denoise, path, x, times, known, mask, draw, repeats=1, call
 def slerp(first, second, fraction):
     """Spherical interpolation (Shoemake 1985): normal noise stays as long as normal noise is.
 
+    The direction moves on the great circle, and the length evenly.
+
     Args:
         first, second: [batch, ...] of one shape.
         fraction: scalar or [batch], 0 for `first`, 1 for `second`.
@@ -70,12 +72,14 @@ def slerp(first, second, fraction):
     first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
     axes = list(range(1, first.shape.rank))
 
-    def unit(x):  # zero, which has no direction, is at a right angle to all
+    def split(x):  # zero, which has no direction, is at a right angle to all
         length = tf.sqrt(tf.reduce_sum(tf.square(x), axes, keepdims=True))
-        return tf.math.divide_no_nan(x, length)
+        return tf.math.divide_no_nan(x, length), length
 
-    cosine = tf.reduce_sum(unit(first) * unit(second), axes, keepdims=True)
+    (first, first_length), (second, second_length) = split(first), split(second)
+    cosine = tf.reduce_sum(first * second, axes, keepdims=True)
     angle = tf.acos(tf.clip_by_value(cosine, -1 + 1e-6, 1 - 1e-6))
     fraction = rows_like(tf.convert_to_tensor(fraction), first)
     weights = tf.sin((1 - fraction) * angle), tf.sin(fraction * angle)
-    return (weights[0] * first + weights[1] * second) / tf.sin(angle)
+    direction = (weights[0] * first + weights[1] * second) / tf.sin(angle)
+    return ((1 - fraction) * first_length + fraction * second_length) * direction

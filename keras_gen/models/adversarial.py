@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_gen import images
 from keras_gen.models.base import GenerativeModel, specs_of
+from keras_gen.networks.inputs import operations_of
 
 
 class AdversarialModel(GenerativeModel):
@@ -195,3 +196,16 @@ def mean_total(terms):
 def with_total(terms):
     """The terms and, before them, "loss", their sum."""
     return {"loss": tf.add_n(list(terms.values())), **terms}
+
+
+def refuse_batch_normalization(discriminators, penalties):
+    """Raises a ValueError where gradients of a logit in its image are to be penalized and the logit
+    is a function of the other images of the batch too (Gulrajani et al. 2017, section 4)."""
+    for network in discriminators if penalties else []:
+        for layer in operations_of(network):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                raise ValueError(
+                    "Gradient penalties need a discriminator that judges each image by itself, "
+                    f"without batch normalization. Received: {network.name!r} with the layer "
+                    f"{layer.name!r}, and penalties {penalties}"
+                )

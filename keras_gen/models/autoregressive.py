@@ -129,6 +129,12 @@ class PixelCNN(GenerativeModel):
                 f"{type(self.likelihood).__name__} of {self.levels} levels takes. Received: a "
                 f"network from {received[0]} to {received[1]}"
             )
+        if len(network.get_layer("head").inputs) > 1 and not self.likelihood.sees_channels:
+            raise ValueError(
+                f"{type(self.likelihood).__name__} takes what is said before a pixel's own "
+                "channels are seen. Received: a network whose head sees them"
+            )
+        inputs.check_classes("network", network, self.num_classes)
 
     def get_config(self):
         return {

@@ -163,12 +163,7 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 f"The network must take images {seen} and make images {self.image_shape}. "
                 f"Received: a network from {taken} to {made}"
             )
-        classes = networks.inputs.classes_of(network)
-        if classes not in (None, self.num_classes):
-            raise ValueError(
-                f"The network must know the {self.num_classes} classes of the model. "
-                f"Received: a network of {classes} classes"
-            )
+        networks.inputs.check_classes("network", network, self.num_classes)
         numbers = [taken.shape[1:] for taken in network.inputs[1:]]
         if any(shape != () for shape in numbers) or network.outputs[0].dtype != "float32":
             raise ValueError(

@@ -9,7 +9,7 @@ from keras_gen import images, losses, networks, randomness
 from keras_gen.models.base import GenerativeModel, in_batches
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
-from keras_gen.strategies import checked_count
+from keras_gen.strategies import checked_count, not_negative
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -51,6 +51,9 @@ class FramePredictor(RollOut, GenerativeModel):
             `keras_gen.losses.Likelihood`. What it observes of the frames, such as their
             binarization, is both learned and learned from. None: stochastically binarized
             `Bernoulli` for grey frames, "discretized_logistic" for coloured ones.
+        context_noise: standard deviation of the normal noise that in training is added to the
+            frames before, not to the one that is learned: so it learns to go on from frames that
+            are not quite true, as its own are (Sanchez-Gonzalez et al. 2020).
         seed, ema: as in `GenerativeModel`.
 
     Raises:
@@ -65,9 +68,12 @@ class FramePredictor(RollOut, GenerativeModel):
         num_frames=20,
         network=None,
         likelihood=None,
+        context_noise=0.0,
         **kwargs,
     ):
         super().__init__(image_shape, num_classes, **kwargs)
+        not_negative(context_noise=context_noise)
+        self.context_noise = float(context_noise)
         self.context = checked_count("context", context)
         self.num_frames = checked_count("num_frames", num_frames)
         if likelihood is None:
@@ -99,6 +105,7 @@ class FramePredictor(RollOut, GenerativeModel):
                 f"parameters of the likelihood, of shapes {expected}. Received: a network of "
                 f"shapes {received}"
             )
+        inputs.check_classes("network", network, self.num_classes)
 
     @property
     def example_shape(self):
@@ -111,6 +118,7 @@ class FramePredictor(RollOut, GenerativeModel):
             "num_frames": self.num_frames,
             "network": keras.saving.serialize_keras_object(self.network),
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            "context_noise": self.context_noise,
         }
 
     # Training
@@ -121,14 +129,18 @@ class FramePredictor(RollOut, GenerativeModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         key = self.step_key(training)
-        x = self.likelihood.observed(x, randomness.key(key, "observed"))
+        before = x = self.likelihood.observed(x, randomness.key(key, "observed"))
+        if training and self.context_noise:
+            noise = randomness.normal(tf.shape(x), randomness.key(key, "context_noise"))
+            before = x + self.context_noise * noise
         with randomness.scope(randomness.key(key, "network")):
-            nats = -tf.reduce_mean(self._log_prob(self.network, x, y, training), 1)
+            nats = -tf.reduce_mean(self._log_prob(self.network, before, x, y, training), 1)
         return {"loss": nats / np.prod(self.image_shape), "nats_per_frame": nats}
 
-    def _log_prob(self, network, x, label=None, training=False):
-        """log p(x_t | frames before), float32 [batch, time], of sequences as they are observed."""
-        windows, frames = windows_before(x, self.context), tf.shape(x)[1]
+    def _log_prob(self, network, before, x, label=None, training=False):
+        """log p(x_t | frames of `before` before t), float32 [batch, time], of sequences as they are
+        observed."""
+        windows, frames = windows_before(before, self.context), tf.shape(x)[1]
         label = None if label is None else tf.repeat(label, frames)
         parameters = inputs.call(network, tf.reshape(windows, self._window), label, training)
         nats = self.likelihood.log_prob(tf.reshape(x, [-1, *self.image_shape]), parameters)
@@ -185,7 +197,8 @@ class FramePredictor(RollOut, GenerativeModel):
         time]."""
 
         def step(seed, frames, *label):
-            return self._log_prob(self.averaged_network, self._observed(frames, seed), *label)
+            seen = self._observed(frames, seed)
+            return self._log_prob(self.averaged_network, seen, seen, *label)
 
         spec = tf.TensorSpec([None], tf.float32)
         return self.grouped(step, [seed, frames, label], spec)

@@ -12,7 +12,7 @@ from keras_gen import images as pictures_of
 from keras_gen import losses, randomness
 from keras_gen.data.augmentation import get_augmentation
 from keras_gen.layers import HistoryBuffer
-from keras_gen.models.adversarial import AdversarialModel, mean_total
+from keras_gen.models.adversarial import AdversarialModel, mean_total, refuse_batch_normalization
 from keras_gen.models.base import in_batches
 from keras_gen.models.decoding import Decoding
 from keras_gen.models.gan_recipes import RECIPES
@@ -201,6 +201,8 @@ class GAN(Decoding, AdversarialModel):
                     f"The {name} must have {expected}, as num_classes={self.num_classes}. "
                     f"Received: {name} with inputs {[i.name for i in network.inputs]}"
                 )
+            inputs.check_classes(name, network, self.num_classes)
+        refuse_batch_normalization([discriminator], self.penalties)
         made, judged = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
         if made != self.image_shape or judged != self.image_shape:
             raise ValueError(

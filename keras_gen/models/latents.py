@@ -74,6 +74,7 @@ class Latents(Decoding):
                     f"The {name} must take {taken} and make {made}, as "
                     f"latent_dim={self.latent_dim}. Received: {name} from {found[0]} to {found[1]}"
                 )
+            networks.inputs.check_classes(name, network, self.num_classes)
 
     # What a family gives
 

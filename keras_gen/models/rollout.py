@@ -31,7 +31,8 @@ class RollOut:
 
         Args:
             n: number of sequences.
-            labels, seed, batch_size: as in `GenerativeModel.generate`, a sequence for an image.
+            labels, seed, batch_size: as in `GenerativeModel.generate`, a sequence for an image;
+                with first frames, labels are needed where the model has classes.
             num_frames: int, length of the sequences, with the first frames; any length, and a
                 longer sequence begins with the shorter one. None: the model's `num_frames`.
             first_frames: uint8 [n, given, h, w, c], with which the sequences begin. None: all
@@ -45,7 +46,8 @@ class RollOut:
         Raises:
             ValueError: when n, seeds, labels, the number of frames or the first frames do not fit.
         """
-        seeds, *label = self.rows(n, labels, seed)
+        rows = self.rows if first_frames is None else self.picture_rows
+        seeds, *label = rows(n, labels, seed)
         if first_frames is None:
             first_frames = np.zeros([n, 0, *self.image_shape], np.uint8)
         else:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen import images, losses, networks, optimizers, randomness
-from keras_gen.models.adversarial import AdversarialModel
+from keras_gen.models.adversarial import AdversarialModel, refuse_batch_normalization
 from keras_gen.models.rollout import RollOut
 from keras_gen.networks import inputs
 from keras_gen.strategies import checked_count, not_negative
@@ -101,6 +101,12 @@ class SequenceGAN(RollOut, AdversarialModel):
             penalties = [losses.R1(), losses.R2()]
         self.penalties = losses.checked_penalties(penalties)
         not_negative(continuation_weight=continuation_weight)
+        if continuation_weight and self.max_given < 2:
+            raise ValueError(
+                "`continuation_weight` is of sequences of which at least two frames are given. "
+                f"Received: continuation_weight={continuation_weight} with "
+                f"max_given={self.max_given} of {self.num_frames} frames"
+            )
         self.continuation_weight = float(continuation_weight)
 
         shared = {"num_classes": self.num_classes}
@@ -129,6 +135,7 @@ class SequenceGAN(RollOut, AdversarialModel):
         self._check("first_generator", first_generator, latent, self.image_shape)
         self._check("discriminator", discriminator, self.image_shape, (1,))
         self._check("motion_discriminator", motion_discriminator, self.example_shape, (1,))
+        refuse_batch_normalization([discriminator, motion_discriminator], self.penalties)
         self.first_generator, self.generator = first_generator, generator
         self.discriminator = discriminator
         self.motion_discriminator = motion_discriminator
@@ -150,6 +157,7 @@ class SequenceGAN(RollOut, AdversarialModel):
                 f"are classes) and make [frame, memory], frames of {self.image_shape} and memories "
                 f"alike. Received: a network from {taken} to {made}"
             )
+        inputs.check_classes("generator", network, self.num_classes)
 
     def _check(self, name, network, taken, made):
         expected = [taken, *([()] if self.num_classes else [])], [made]
@@ -160,6 +168,7 @@ class SequenceGAN(RollOut, AdversarialModel):
                 f"() where there are classes. Received: a network from {received[0]} to "
                 f"{received[1]}"
             )
+        inputs.check_classes(name, network, self.num_classes)
 
     @property
     def example_shape(self):

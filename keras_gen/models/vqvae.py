@@ -63,7 +63,8 @@ class VQVAE(GenerativeModel):
         decoder: Functional model: float32 [batch, units] -> images float32 [batch, h, w, c],
             cut at -1 and 1 in the end. None: `networks.autoencoder.spatial_decoder`.
         latent_shape: (height, width, channels) of the grid and of the vectors in it. None: (h / r,
-            w / r, 16), r being a power of two that leaves about 8 places a side.
+            w / r, 16), r being a power of two that leaves about 8 places
+            a side, as far as both sides can be halved.
         codebook_size: int, 2 to 65,536 codes.
         commitment_cost: weight of the commitment term.
         decay: of the averages that codes follow, for each training step, in [0, 1).
@@ -177,7 +178,8 @@ class VQVAE(GenerativeModel):
                 shape,
                 self.codebook_size,
                 self.num_classes,
-                dilations=(1,),  # of about eight rows all are seen
+                # nine rows are seen without dilation, which are all of most grids
+                dilations=(1,) if max(shape) <= 9 else (1, 2, 4),
                 embedding=EMBEDDING,
                 seed=self.seed,
             )

@@ -3,9 +3,10 @@
 import keras
 from keras import layers, ops
 
-from keras_gen.layers import SharedChannels
+from keras_gen.layers import Moved, SharedChannels
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
+from keras_gen.strategies import positive
 
 
 def predictor(
@@ -17,6 +18,8 @@ def predictor(
     kernel=3,
     blocks=2,
     patch=None,
+    reach=4,
+    detail=16,
     parameters=1,
     shared=0,
     seed=0,
@@ -24,7 +27,9 @@ def predictor(
     """Reads some frames one after another; of the memory that remains it makes the next.
 
     Squares of pixels are one position of the memory; of it and of the last frame, residual blocks
-    of two convolutions make what is said of the pixels of the square.
+    of two convolutions make, for every pixel of a square, how the last frame's pixels are to move
+    there (Finn et al. 2016) and some features. Of these, of the last frame and of that frame so
+    moved, two convolutions over pixels make what is said of the next.
 
     Args:
         image_shape: (height, width, channels) of a frame.
@@ -35,6 +40,8 @@ def predictor(
         kernel: int, side of their kernels, in positions.
         blocks: int, residual blocks.
         patch: side of the squares. None: 1 below 16 pixels, 2 below 32, else 4.
+        reach: int, pixels by which those of the last frame can move, at most the shorter side.
+        detail: int, features of a pixel.
         parameters: numbers for each pixel and channel of the next frame.
         shared: how many of them, the last, are the same for all pixels.
         seed: int, of the initial weights.
@@ -44,10 +51,11 @@ def predictor(
         label int32 [batch]) -> float32 [batch, height, width, parameters * channels].
 
     Raises:
-        ValueError: when there is no memory.
+        ValueError: when there is no memory, or a size is not positive.
     """
     if memories < 1:
         raise ValueError(f"`memories` must be at least 1. Received: memories={memories!r}")
+    positive(width=width, reach=reach, detail=detail)
     initial = Initializers(seed)
     shorter = min(image_shape[:2])
     patch = patch or (1 if shorter < 16 else 2 if shorter < 32 else 4)
@@ -92,10 +100,17 @@ def predictor(
         h = layers.ReLU(name=f"block_{i}_2")(h)
         h = conv(h, width, f"block_{i}_conv_2", initializer="zeros", padding="same")
         x = layers.Add(name=f"block_{i}")([x, h])
-    x = layers.ReLU(name="out_activation")(x)
-    outputs = patch**2 * (parameters - shared) * image_shape[2]
+    x = layers.ReLU(name="squares_activation")(x)
+    reach = min(reach, *image_shape[:2])
+    ways = 2 * (2 * reach + 1)
+    x = conv(x, patch**2 * (ways + detail), "squares", 1, dtype="float32")
+    ways, x = ops.split(inputs.assembled(x, patch, margins), [ways], axis=-1)
+    moved = Moved(reach, dtype="float32", name="moved")(frames[:, -1], ways)
+    x = layers.Concatenate(dtype="float32", name="pixels")([x, moved, frames[:, -1]])
+    x = conv(x, detail, "pixels_conv", padding="same", dtype="float32")
+    x = layers.ReLU(dtype="float32", name="pixels_activation")(x)
+    outputs = (parameters - shared) * image_shape[2]
     x = conv(x, outputs, "out", padding="same", dtype="float32")
-    x = inputs.assembled(x, patch, margins)
     if shared:
         x = SharedChannels(shared * image_shape[2], dtype="float32", name="shared")(x)
     return keras.Model(taken if num_classes else frames, x, name="predictor")

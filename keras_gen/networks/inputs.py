@@ -27,12 +27,27 @@ def label_embedding(label, num_classes, length, kernel, dtype=None):
     )(one_hot(label, num_classes))
 
 
-def classes_of(network):
-    """How many classes the `label_embedding` of a network knows; None where it has none."""
-    for weight in network.weights:
-        if weight.path.endswith("label_embedding/kernel"):
-            return weight.shape[0]
-    return None
+def operations_of(network):
+    """The layers and operations of a network, those of networks within it in their place."""
+    for operation in getattr(network, "operations", network.layers):
+        if isinstance(operation, keras.Model):
+            yield from operations_of(operation)
+        else:
+            yield operation
+
+
+def check_classes(name, network, num_classes):
+    """Raises a ValueError where a network of this project knows another number of classes.
+
+    Labels beyond those that it knows would all be as no label to it, with no word said.
+    """
+    for operation in operations_of(network):
+        encodes = type(operation).__name__ == "OneHot" and len(operation.input.shape) == 1
+        if encodes and operation.num_classes != num_classes:
+            raise ValueError(
+                f"The {name} must know the {num_classes} classes of the model. "
+                f"Received: a {name} of {operation.num_classes} classes"
+            )
 
 
 def call(network, inputs, label=None, training=False):

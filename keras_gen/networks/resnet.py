@@ -160,12 +160,16 @@ def discriminator(
     if minibatch_std:
         x = MinibatchStd(minibatch_std, name="minibatch_std")(x)
         x = net.linear(layers.Conv2D, channels[-1], kernel_size=1, name="with_deviation")(x)
-    if normalization == "spectral":
+    if minibatch_std or normalization == "spectral":
         x = net.activated(x, "last")
+    if normalization == "spectral":
         features = ops.sum(x, axis=(1, 2))
     else:
+        kernel = net.initial.he(0.5**0.5)
+        if normalization == "equalized":
+            x, kernel = x * math.prod(x.shape[1:3]) ** -0.5, net.initial.normal(1.0)
         features = layers.EinsumDense(
-            "bhwc,hwc->bc", (x.shape[-1],), kernel_initializer=net.initial.he(0.5**0.5), name="sum"
+            "bhwc,hwc->bc", (x.shape[-1],), kernel_initializer=kernel, name="sum"
         )(x)
 
     def head(units, name):

@@ -279,7 +279,12 @@ def pixelcnn(image_shape, num_classes, **kwargs):
 
 def frame_predictor(image_shape, num_classes, **kwargs):
     network = networks.convlstm.predictor(image_shape, 2, num_classes, width=8, kernel=3, blocks=1)
-    kwargs = {"likelihood": losses.Bernoulli("stochastic"), "ema": 0.9, **kwargs}
+    kwargs = {
+        "likelihood": losses.Bernoulli("stochastic"),
+        "context_noise": 0.1,
+        "ema": 0.9,
+        **kwargs,
+    }
     return models.FramePredictor(image_shape, num_classes, 2, 3, network, **kwargs)
 
 
@@ -289,7 +294,7 @@ def sequence_gan(image_shape, num_classes, **kwargs):
         image_shape,
         num_classes,
         3,
-        1,
+        2,
         generator=networks.sequence.generator(image_shape, 8, 4, **own),
         first_generator=networks.resnet.generator(image_shape, 12, seed=3, **own),
         discriminator=networks.resnet.discriminator(image_shape, seed=1, **own),
@@ -515,7 +520,10 @@ CASES = [
         labelled=True,
         learning_rate=4e-3,
         progress=pixel_distance,
-        weighted=RELATIVISTIC["weighted"],
+        weighted={
+            **RELATIVISTIC["weighted"],
+            "continuation": lambda w: {"continuation_weight": w},
+        },
         unmoved=frozenset(RELATIVISTIC["unmoved"]),
         data=moving_digits,
     ),

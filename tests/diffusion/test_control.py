@@ -100,5 +100,10 @@ def test_slerp_ends_at_both_and_keeps_the_length():
     middle = d.slerp(first, second, [0.5, 0.3, 0.7]).numpy()
     lengths = np.linalg.norm(middle.reshape(3, -1), axis=1)
     assert (lengths > 6).all() and (lengths < 10).all()  # about 8 = sqrt(64)
+    np.testing.assert_allclose(
+        d.slerp(first, -2 * first, [0.0, 0.5, 1.0]),
+        [first[0], 0 * first[1], -2 * first[2]],
+        atol=1e-2,
+    )
     same = d.slerp(first, first, 0.5).numpy()
     np.testing.assert_allclose(same, first, rtol=1e-3, atol=1e-4)

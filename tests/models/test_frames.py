@@ -29,7 +29,7 @@ def sequences():
     return moving_digits().take(6, seed=0)
 
 
-def linear(likelihood, context=2, shape=(1, 2, 1), scale=0.5):
+def linear(likelihood, context=2, shape=(1, 2, 1), scale=0.5, **kwargs):
     """x_t = scale * (x_t-1 - x_t-2 ...) as the first parameter, and a constant as the others."""
     frames = keras.Input((context, *shape))
     signs = np.resize([1.0, -1.0], context)
@@ -37,7 +37,7 @@ def linear(likelihood, context=2, shape=(1, 2, 1), scale=0.5):
     rest = [keras.ops.ones_like(first)] * (likelihood.parameters - 1)
     out = keras.ops.concatenate([first, *rest], axis=-1)
     network = keras.Model(frames, out)
-    return kg.models.FramePredictor(shape, None, context, 4, network, likelihood)
+    return kg.models.FramePredictor(shape, None, context, 4, network, likelihood, **kwargs)
 
 
 # Time
@@ -87,6 +87,18 @@ def test_log_prob_is_its_formula():
     )
     np.testing.assert_allclose(history.history["nats_per_frame"], -terms.mean(), rtol=1e-4)
     np.testing.assert_allclose(history.history["loss"], -terms.mean() / 2, rtol=1e-4)
+
+
+def test_noise_is_added_to_the_frames_before_in_training_alone():
+    """The loss of 0.5 (x_t-1 - x_t-2) grows by that of the noise: none, one or two frames of it."""
+    model = linear(kg.losses.Gaussian(1.0, dequantize=False), context_noise=0.4)
+    x = tf.random.stateless_uniform([5000, 4, 1, 2, 1], [0, 1], -1, 1)
+    noisy, clean = (model.compute_loss(x, training=t)["nats_per_frame"] for t in (True, False))
+    added = np.mean(noisy - clean)
+    expected = 2 * 0.4**2 / 2 * np.mean([0, 0.25, 0.5, 0.5])  # two pixels
+    assert added == pytest.approx(expected, rel=0.1)
+    again = linear(kg.losses.Gaussian(1.0, dequantize=False))
+    np.testing.assert_array_equal(again.compute_loss(x)["nats_per_frame"], clean)
 
 
 def test_binary_frames_are_learned_from_as_they_are_learned():
@@ -221,6 +233,7 @@ def test_the_signature_log_prob_is_of_sequences_of_any_length(trained, sequences
         ({"context": 0}, "`context` must be a positive integer"),
         ({"num_frames": 1.5}, "`num_frames` must be a positive integer"),
         ({"likelihood": "cauchy"}, "`likelihood` must be one of"),
+        ({"context_noise": -1}, "`context_noise` must not be negative"),
         ({"context": 3}, "The network must take frames"),
         ({"num_classes": 10}, "The network must take frames"),
         ({"likelihood": "discretized_logistic"}, "The network must take frames"),
@@ -238,6 +251,8 @@ def test_bad_frames(trained, sequences):
         trained.generate(6, labels, num_frames=2, first_frames=frames)
     with pytest.raises(ValueError, match=r"`first_frames` must be \[n, given.*Received"):
         trained.generate(5, labels[:5], first_frames=frames)
+    with pytest.raises(ValueError, match=r"need their labels.*Received: labels=None"):
+        trained.generate(6, first_frames=frames)
     with pytest.raises(ValueError, match=r"`first_frames` must be uint8.*Received"):
         trained.generate(6, labels, first_frames=frames[:, 0])
     with pytest.raises(ValueError, match=r"`sequences` must be uint8.*Received"):

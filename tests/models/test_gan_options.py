@@ -86,6 +86,21 @@ def test_every_weight_of_an_optional_part_is_trained(options):
         assert not still
 
 
+def test_an_augmentation_of_operations_of_ones_own_is_saved(tmp_path):
+    augmentation = kg.data.augmentation.Augmentation(["flip", "cutout"], 0.25)
+    model = mlp_gan(SHAPE, None, augmentation=augmentation)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert repr(loaded.augmentation) == repr(augmentation)
+
+
+def test_penalties_refuse_a_discriminator_that_normalizes_over_the_batch():
+    network = networks.dcgan.discriminator(SHAPE, width=4, batch_normalization=True)
+    models.GAN(SHAPE, discriminator=network, recipe="dcgan")
+    with pytest.raises(ValueError, match=r"without batch normalization. Received: .*GradientPen"):
+        models.GAN(SHAPE, discriminator=network, recipe="dcgan", loss="wasserstein")
+
+
 def test_the_probability_of_ada_follows_the_discriminator_and_is_used(monkeypatch):
     ada = kg.data.augmentation.AdaptiveAugmentation(["cutout"], target=-1.0, images=64)
     ada.target = -1.1  # below every verdict
@@ -511,6 +526,7 @@ def test_what_losses_and_layers_cannot_be_is_named():
         (lambda m, z: control.interpolate(m, z[:2], z[2:5], 3), "as many latents"),
         (lambda m, z: control.interpolate(m, z, z, 0), "`count` must be"),
         (lambda m, z: control.slerp(z[:2], z[:2], [0.1, 0.2, 0.3]), "one for each"),
+        (lambda m, z: control.direction(z[:4], np.arange(4) < 2), "of five latents or more"),
         (lambda m, z: control.traverse(m, z, [1.0], [1]), "direction of the latents"),
         (lambda m, z: control.traverse(m, z[0], z[0], [1]), "Latents must be"),
         (lambda m, z: control.invert(m, np.zeros((1, *SHAPE), np.uint8), starts=0), "`starts`"),

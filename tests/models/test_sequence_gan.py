@@ -210,6 +210,7 @@ def test_the_signature_predict_goes_on_from_given_frames(trained, sequences):
     [
         ({"num_frames": 1}, "`num_frames` must be an integer of at least 2"),
         ({"continuation_weight": -1.0}, "`continuation_weight` must not be negative"),
+        ({"max_given": 1, "continuation_weight": 1.0}, "at least two frames are given"),
         ({"max_given": -1}, "`max_given` must be an integer of at least 0"),
         ({"max_given": 3}, "`max_given` must be less than num_frames=3"),
         ({"loss": "cross"}, "`loss` must be one of"),

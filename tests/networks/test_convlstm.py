@@ -42,6 +42,26 @@ def test_it_reads_the_frames_in_their_order():
     assert np.abs(network(frames) - network(swapped)).max() > 1e-3
 
 
-def test_a_predictor_without_memory():
-    with pytest.raises(ValueError, match=r"`memories` must be at least 1.*Received"):
-        networks.convlstm.predictor((8, 8, 1), memories=0)
+def test_what_it_says_can_be_the_last_frame_moved():
+    reach, detail = 3, 2
+    network = networks.convlstm.predictor((17, 16, 1), 2, width=4, reach=reach, detail=detail)
+    squares, pixels, out = (network.get_layer(n) for n in ("squares", "pixels_conv", "out"))
+    ways = np.zeros((2, 2 * reach + 1), "float32")
+    ways[0, reach + 1], ways[1, reach - 2] = 50, 50  # from a row below and two columns left
+    bias = np.tile(np.append(ways.ravel(), np.zeros(detail, "float32")), 4)  # squares of two
+    squares.set_weights([np.zeros_like(squares.kernel), bias])
+    kernel = np.zeros_like(pixels.kernel)
+    kernel[1, 1, detail, 0] = 1  # of the moved frame
+    pixels.set_weights([kernel, np.ones(detail, "float32")])
+    kernel = np.zeros_like(out.kernel)
+    kernel[1, 1, 0, 0] = 1
+    out.set_weights([kernel, -np.ones(1, "float32")])
+    frames = np.random.default_rng(0).uniform(-1, 1, (3, 2, 17, 16, 1)).astype("float32")
+    made = network(frames).numpy()
+    np.testing.assert_allclose(made[:, :-1, 2:], frames[:, 1, 1:, :-2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["memories", "width", "reach", "detail"])
+def test_a_size_that_is_not_positive(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be .*Received"):
+        networks.convlstm.predictor((8, 8, 1), **{name: 0})

@@ -99,6 +99,18 @@ def test_kernels_of_attention_are_normalized_too(normalization):
         network.get_layer(f"attention_{part}_{normalization}")
 
 
+def test_equalized_kernels_begin_alike_and_the_logits_as_large_as_of_others():
+    shape, images = (28, 28, 1), tf.random.stateless_normal([64, 28, 28, 1], [0, 1])
+    equalized, plain = (
+        resnet.discriminator(shape, 16, normalization=name) for name in ("equalized", None)
+    )
+    kernels = [w.numpy() for w in equalized.weights if "kernel" in w.path and w.numpy().any()]
+    deviations = [kernel.std() for kernel in kernels if kernel.size > 100]
+    assert min(deviations) > 0.3 and max(deviations) < 1.5
+    sizes = [np.sqrt(np.mean(np.square(net(images)))) for net in (equalized, plain)]
+    assert 1 / 3 < sizes[0] / sizes[1] < 3
+
+
 @pytest.mark.parametrize("shape", [(128, 128, 3), (64, 96, 3)])
 def test_larger_images(shape):
     generator, discriminator = pair(shape)
