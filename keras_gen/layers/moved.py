@@ -41,8 +41,8 @@ class Moved(keras.layers.Layer):
                 padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
                 for i in range(size)
             ]
-            weights = tf.nn.softmax(own + stay)[..., None, :]
-            image = tf.reduce_sum(weights * tf.stack(shifts, -1), -1)
+            weights = tf.unstack(tf.nn.softmax(own + stay)[..., None, :], axis=-1)
+            image = tf.add_n([weight * shift for weight, shift in zip(weights, shifts)])
         return image
 
     def compute_output_shape(self, image_shape, logits_shape):

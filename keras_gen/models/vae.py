@@ -25,7 +25,8 @@ class VAE(ImportanceBound, Latents, GenerativeModel):
 
     ```python
     source = kg.data.load("mnist")
-    model = kg.models.VAE(source.image_shape, num_classes=source.num_classes)
+    likelihood = kg.losses.Bernoulli("stochastic")  # grey pixels are probabilities of white
+    model = kg.models.VAE(source.image_shape, source.num_classes, likelihood=likelihood)
     model.compile()
     model.fit(source.batches(128), epochs=10)
     images = model.generate(16, labels=3, seed=0)
