@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.callbacks.chief import has_other_workers, is_chief
+from keras_gen.networks.inputs import operations_of
 
 
 class Resume(keras.callbacks.Callback):
@@ -41,7 +42,8 @@ class Resume(keras.callbacks.Callback):
             clocks differ, save by batches only.
 
     Raises:
-        ValueError: in `fit`, before training, when the checkpoints are of another model, of data
+        ValueError: in `fit`, before training, when the checkpoints are of another model (other
+            weights, or layers told otherwise than theirs, such as their activation), of data
             with another number of batches or, inside an epoch, of another `steps_per_execution`.
     """
 
@@ -168,6 +170,7 @@ class Resume(keras.callbacks.Callback):
             "batch": batch,
             "steps": self.params.get("steps"),
             "steps_per_execution": self.model.steps_per_execution,
+            "layers": layer_settings(self.model),
             "epochs": [int(e) for e in history.epoch],
             "history": {k: [_plain(v) for v in vs] for k, vs in history.history.items()},
         }
@@ -206,6 +209,7 @@ class Resume(keras.callbacks.Callback):
         epoch, batch = position["epoch"], position["batch"]
         self._check_data(position)
         self._check_fits(restored, self._state())
+        self._check_layers(position.get("layers"))
         self._restore(restored)
         self.model._initial_epoch = epoch
         self.model.history.history = position["history"]
@@ -254,6 +258,22 @@ class Resume(keras.callbacks.Callback):
                     f"run_dir. Expected: {len(variables)} variables in {group}. Received: {stored}"
                 )
 
+    def _check_layers(self, before):
+        """Layers whose weights fit may still be others, such as a convolution dilated otherwise."""
+        layers = layer_settings(self.model)
+        if before is None or len(before) != len(layers):  # of a version that did not write them
+            return
+        for (name, kind, settings), (_, stored_kind, stored) in zip(layers, before):
+            known = {"class": kind, **settings}
+            stored = {"class": stored_kind, **stored}
+            for key in known.keys() & stored.keys():
+                if known[key] != stored[key]:
+                    raise ValueError(
+                        f"The checkpoints in {self.directory} are of another model; choose another "
+                        f"run_dir. Expected: layer {name!r} with {key}={known[key]!r}. "
+                        f"Received: {key}={stored[key]!r}"
+                    )
+
     def _restore(self, restored):
         for group, variables in self._state().items():
             for i, variable in enumerate(variables):
@@ -270,6 +290,28 @@ class Resume(keras.callbacks.Callback):
         self.model._initial_epoch = None
         self._passed_over = self._restored if self._restored["position"]["batch"] else None
         self._restored = None
+
+
+def layer_settings(model):
+    """What makes the layers of a model what they are, besides their weights.
+
+    Returns:
+        list of [name, name of the class, dict of those of its settings that are numbers, strings
+        or lists of these, without types and seeds], as JSON has them.
+    """
+
+    def is_plain(value):
+        if isinstance(value, (list, tuple)):
+            return all(map(is_plain, value))
+        return value is None or isinstance(value, (bool, int, float, str))
+
+    def settings(layer):
+        config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
+        passed_over = ("name", "dtype", "seed", "trainable")
+        return {k: v for k, v in config.items() if k not in passed_over and is_plain(v)}
+
+    found = [[o.name, type(o).__name__, settings(o)] for o in operations_of(model)]
+    return json.loads(json.dumps(found))
 
 
 class _PassOver:

@@ -334,6 +334,28 @@ def test_checkpoints_of_another_model_are_refused(tmp_path, other, received):
         np.testing.assert_array_equal(a, b)
 
 
+def test_checkpoints_of_layers_told_otherwise_are_refused(tmp_path):
+    """A convolution dilated otherwise has the same weights, and is another function."""
+
+    def pixelcnn(dilations):
+        network = kg.networks.pixelcnn.gated(
+            (8, 8, 1), 4, width=4, blocks=2, first_kernel=3, dilations=dilations
+        )
+        model = kg.models.PixelCNN((8, 8, 1), levels=4, network=network)
+        model.compile(run_eagerly=True)
+        return model
+
+    fit(tmp_path, 1, model=pixelcnn((1, 2)))
+    before = contents(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"layer 'vertical_1_conv' with dilation=1. Received: .*=2"
+    ):
+        fit(tmp_path, 2, model=pixelcnn((1,)))
+    assert contents(tmp_path) == before
+    fit(tmp_path, 2, model=pixelcnn((1, 2)))
+    assert contents(tmp_path) != before
+
+
 def test_another_number_of_batches_is_refused(tmp_path):
     fit(tmp_path, 1)
     before = contents(tmp_path)
