@@ -338,8 +338,15 @@ def _load_splits(data, split, held_out_split, data_dir, image_shape):
     from keras_gen.metrics.evaluate import split_overlaps
 
     options = {"data_dir": data_dir}
-    source = load(data, split, **options)
-    if image_shape is not None and tuple(image_shape) != source.image_shape:
+    try:
+        source = load(data, split, **options)
+    except NoSuchSplit:
+        raise
+    except ValueError:  # images that differ in size have none of their own
+        if image_shape is None:
+            raise
+        source = None
+    if image_shape is not None and (source is None or tuple(image_shape) != source.image_shape):
         options |= {"image_size": tuple(image_shape[:2]), "channels": int(image_shape[2])}
         source = load(data, split, **options)
         click.echo(f"The images of {data} are brought to {_shape(image_shape)}.", err=True)
@@ -440,6 +447,9 @@ def synthesize(
 
     balance = _class_balance(class_balance)
     if isinstance(balance, dict):
+        given = click.get_current_context().get_parameter_source("num_images")
+        if given is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--class-balance with counts says how many; drop --num-images.")
         options["num_images"] = None
     generator = as_generator(_existing_model(model))
     shape = generator.image_shape
@@ -468,7 +478,12 @@ def _class_balance(text):
         return text
     try:
         pairs = [part.rpartition("=") for part in text.split(",")]
-        return {key.strip(): int(count) for key, _, count in pairs}
+        counts = {key.strip(): int(count) for key, _, count in pairs}
+        if len(counts) < len(pairs):
+            raise click.BadParameter(
+                f"{text!r} has a class twice.", param_hint="--class-balance"
+            ) from None
+        return counts
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is not equal, source, or like 3=100,7=50.", param_hint="--class-balance"

@@ -176,6 +176,31 @@ def test_splits(capsys):
     assert source.image_shape == held_out.image_shape == (12, 12, 3) and len(held_out) == 297
 
 
+def test_images_that_differ_in_size_are_brought_to_the_models(tmp_path, capsys):
+    for side in (9, 12):
+        image = np.full((side, 10, 1), 7, np.uint8)
+        write_png(tmp_path / "a" / f"{side}.png", image, Provenance("test", "0", side))
+    source, _ = _load_splits(tmp_path, "all", None, None, (8, 8, 1))
+    assert source.image_shape == (8, 8, 1) and len(source) == 2
+    assert "are brought to 8x8" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="differ in size"):
+        _load_splits(tmp_path, "all", None, None, None)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--class-balance", "3=100,3=50"], "a class twice"),
+        (["--class-balance", "3=100", "--num-images", "500"], "drop --num-images"),
+    ],
+)
+def test_counts_that_contradict_each_other_are_refused(model, tmp_path, arguments, message):
+    result = run("synthesize", model.folder / "m.keras", "--data", "digits", *arguments,
+                 "--output", tmp_path / "new")  # fmt: skip
+    assert result.exit_code == 2 and message in result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_synthesize(model, tmp_path):
     ok("synthesize", model.folder / "m.keras", "--data", "digits", "--class-balance", "3=3,7=2",
        "--keep-near-duplicates", "--no-memorization-filter", "--quiet",

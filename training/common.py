@@ -180,6 +180,17 @@ def enlarged(model, pictures, labels=None, columns=6, **how):
     return rows.reshape(-1, *model.image_shape)
 
 
+def enlarging(source, rows=6):
+    """What `SampleGrid` draws of a model that enlarges."""
+    pictures, labels = source.take(min(rows, len(source)), seed=0)
+
+    def draw(model, columns=6):
+        known = labels if model.num_classes else None
+        return enlarged(model, pictures, known, columns), columns
+
+    return draw
+
+
 def image_size(args):
     """(height, width) of `--image-size`, or None."""
     return sides("--image-size", args.image_size) if args.image_size else None

@@ -28,8 +28,12 @@ def arguments():
     return args
 
 
+def trained_model(args):
+    return keras.saving.load_model(args.model, compile=False)
+
+
 def build(args, source, num_classes, steps):
-    trained = keras.saving.load_model(args.model, compile=False)
+    trained = trained_model(args)
     own = {"seed": args.seed, "ema": args.ema}
     if args.steps:
         own["steps"] = args.steps
@@ -45,4 +49,5 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    common.train(arguments(), build)
+    args = arguments()
+    common.train(args, build, draw=common.enlarging if trained_model(args).upscale else None)

@@ -108,7 +108,7 @@ def latent_strips(model, pictures, labels, source, steps, seed):
             return kg.metrics.extract(extractor, pictures).logits.argmax(1)
 
         ways = []
-        for label, name in enumerate(source.class_names):
+        for label, name in enumerate(source.class_names or range(source.num_classes)):
             try:
                 found = kg.control.class_direction(model, classify, label, seed=seed + 1)
             except ValueError as error:  # a class that the generator hardly draws

@@ -107,17 +107,6 @@ def build(args, source, num_classes, steps):
     return model
 
 
-def enlarging(source, rows=6):
-    """What `SampleGrid` draws of a model that enlarges."""
-    pictures, labels = source.take(min(rows, len(source)), seed=0)
-
-    def draw(model, columns=6):
-        known = labels if model.num_classes else None
-        return common.enlarged(model, pictures, known, columns), columns
-
-    return draw
-
-
 if __name__ == "__main__":
     args = arguments()
-    common.train(args, build, draw=enlarging if args.upscale else None)
+    common.train(args, build, draw=common.enlarging if args.upscale else None)

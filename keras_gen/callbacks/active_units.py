@@ -26,8 +26,14 @@ class ActiveUnits(keras.callbacks.Callback):
             raise ValueError(
                 f"ActiveUnits needs a model with `active_units`. Received: model={self.model!r}"
             )
+        self.model.checked_pictures(self.pictures)
+        self.model.picture_rows(len(self.pictures), self._labels)
+
+    @property
+    def _labels(self):
+        return self.labels if self.model.num_classes else None
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            labels = self.labels if self.model.num_classes else None
-            logs["active_units"] = int(self.model.active_units(self.pictures, labels).sum())
+            active = self.model.active_units(self.pictures, self._labels)
+            logs["active_units"] = int(active.sum())

@@ -130,6 +130,9 @@ class ExportSavedModel(keras.callbacks.Callback):
             self._export_if_new()
 
     def _export_if_new(self):
+        if not all(np.isfinite(weight).all() for weight in self.model.generating_weights):
+            warnings.warn("Some weights are not finite, so nothing is exported.", stacklevel=2)
+            return
         if self._record().get("weights") != self.model.weights_hash():
             self._export(None)
 

@@ -261,7 +261,9 @@ class Resume(keras.callbacks.Callback):
     def _check_layers(self, before):
         """Layers whose weights fit may still be others, such as a convolution dilated otherwise."""
         layers = layer_settings(self.model)
-        if before is None or len(before) != len(layers):  # of a version that did not write them
+        # None: of a version that did not write them. As many: blocks may be computed once more now,
+        # or nothing be dropped any more, which takes layers and leaves the weights.
+        if before is None or len(before) != len(layers):
             return
         for (name, kind, settings), (_, stored_kind, stored) in zip(layers, before):
             known = {"class": kind, **settings}
@@ -297,8 +299,11 @@ def layer_settings(model):
 
     Returns:
         list of [name, name of the class, dict of those of its settings that are numbers, strings
-        or lists of these, without types and seeds], as JSON has them.
+        or lists of these], as JSON has them, without those that leave the function as it is or
+        that may change between two parts of a training, as rates of dropout.
     """
+    passed_over = {"name", "dtype", "seed", "trainable", "rate", "dropout", "recurrent_dropout"}
+    passed_over |= {"stddev", "synchronized", "unroll", "recomputes"}
 
     def is_plain(value):
         if isinstance(value, (list, tuple)):
@@ -306,8 +311,10 @@ def layer_settings(model):
         return value is None or isinstance(value, (bool, int, float, str))
 
     def settings(layer):
-        config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
-        passed_over = ("name", "dtype", "seed", "trainable")
+        try:
+            config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
+        except NotImplementedError:  # of a user's own layer, of a network that is not averaged
+            config = {}
         return {k: v for k, v in config.items() if k not in passed_over and is_plain(v)}
 
     found = [[o.name, type(o).__name__, settings(o)] for o in operations_of(model)]

@@ -62,7 +62,7 @@ AUDIT_MEMORY = 2**31
 NUM_PAIRS = 16
 MAX_APART = 0.05  # total variation between the shares of classes above which it is said
 _FORMAT = 1
-_CACHE_FORMAT = 2  # raise it when the same key would stand for other numbers
+_CACHE_FORMAT = 3  # raise it when the same key would stand for other numbers
 
 
 def evaluate(
@@ -529,6 +529,8 @@ def _generated(generator, real, settings, labels):
                 cached += len(asked)
             pictures.append(arrays.pop("images")[:keep])
             arrays.pop("asked")
+            if "labels" in arrays:  # in the cache they are the generator's
+                arrays["labels"] = _source_labels(generator, real)[arrays["labels"]]
             parts.append(_Sample(**arrays))
             bar.update(len(asked))
     return _joined(parts), np.concatenate(pictures), cached
@@ -546,7 +548,7 @@ def _compute_chunk(generator, real, seed, start, asked, keep):
     if logits is not None:
         arrays["logits"] = logits
     if labels is not None:
-        arrays["labels"] = _source_labels(generator, real)[labels]
+        arrays["labels"] = labels
     return arrays
 
 

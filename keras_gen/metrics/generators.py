@@ -193,7 +193,8 @@ class ModelGenerator(Generator):
         self.num_classes = getattr(model, "num_classes", None)
         self.image_shape = getattr(model, "image_shape", None)
         step = getattr(model, "step", None)
-        self.training_steps = None if step is None else int(np.asarray(step))
+        counted = step is not None and not callable(step)  # a method is no number of steps
+        self.training_steps = int(np.asarray(step)) if counted else None
         # models of this library take a seed for each image: then no image depends on its chunk
         self._seeds_each = hasattr(model, "generate_step")
         if callable(getattr(model, "weights_hash", None)):

@@ -62,7 +62,7 @@ def audit(
         num_calibration: int, at most so many held-out images are used, chosen by `seed`; of a
             `Source` no more than twice as many are read.
         max_shift: int, shifts of up to so many pixels are undone (of an eighth of the shorter side
-            at most).
+            at most); of images larger than 64 pixels, those of the images averaged down to that.
         flips: whether horizontal flips are undone.
         num_cells: int, cells of the training set (k-means) over which C_T is averaged; 1 gives a
             plain z-score.
@@ -254,7 +254,8 @@ class Nearest:
             grey levels of 0..255.
         indices: int64 `[q, k]`, which training images.
         transforms: int64 `[q, k, 3]` in pixel space: the training image, moved `[1]` pixels down
-            and `[2]` to the right and then, if `[0]` is 1, flipped, gives the image. Or None.
+            and `[2]` to the right and then, if `[0]` is 1, flipped, gives the image; pixels of
+            images averaged down to 64, where they are larger. Or None.
     """
 
     distances: np.ndarray
@@ -476,9 +477,14 @@ def _flipped(images, flip):
     return images[:, :, ::-1] if flip else images
 
 
+def _factor(images):
+    """By how much the sides of images are divided before they are compared."""
+    return -(-max(images.shape[1:3]) // _COMPARED_SIDE)
+
+
 def _comparable(images, block=4096):
     """uint8 images, averaged down to 64 px and smoothed."""
-    factor = -(-max(images.shape[1:3]) // _COMPARED_SIDE)
+    factor = _factor(images)
     parts = [
         np.rint(_smoothed(_pooled(images[start : start + block], factor))).astype(np.uint8)
         for start in range(0, len(images), block)
@@ -674,7 +680,7 @@ class MemorizationAudit:
         Returns:
             list of `dict`: `fake` and `train` (uint8 `[h, w, c]`), `fake_index`, `train_index`,
             `space`, `distance`, `ratio`, `p_value`, `exact`, and in pixel space `flip` and `shift`
-            (down, right).
+            (down, right, pixels).
         """
         return [self._pair(row) for row in self.examination.order()[:count]]
 
@@ -708,7 +714,8 @@ class MemorizationAudit:
         }
         if found.transforms is not None:
             flip, *shift = found.transforms[row, 0].tolist()
-            pair |= {"flip": bool(flip), "shift": tuple(shift)}
+            factor = _factor(self.fake)
+            pair |= {"flip": bool(flip), "shift": tuple(factor * side for side in shift)}
         return pair
 
     def _space(self, name):

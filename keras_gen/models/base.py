@@ -178,7 +178,12 @@ class GenerativeModel(keras.Model):
         self._check_given(x, kwargs)
         self._check_data(x, y)
         self._check_validation(kwargs.get("validation_data"))
-        if hasattr(x, "shape") and not kwargs.get("validation_split"):
+        share = kwargs.get("validation_split")
+        if hasattr(x, "shape") and share and kwargs.get("validation_data") is None:
+            first = int(len(x) * (1 - kwargs.pop("validation_split")))
+            kwargs["validation_data"] = x[first:] if y is None else (x[first:], y[first:])
+            x, y = x[:first], None if y is None else y[:first]
+        if hasattr(x, "shape"):
             x = float_batches(x, y, batch_size or 32, self.seed, kwargs.pop("shuffle", True))
             y = batch_size = None
         if isinstance(x, tf.data.Dataset):
@@ -261,10 +266,14 @@ class GenerativeModel(keras.Model):
                 f"labels). Received: images alone, {spec}"
             )
         labels = x.element_spec[1] if isinstance(x, tf.data.Dataset) else y
-        if tf.TensorShape(getattr(labels, "shape", None)).rank not in (None, 1):
+        shape = tf.TensorShape(getattr(labels, "shape", None))
+        if shape.rank not in (None, 1):
+            one = shape.rank == 2 and shape[1] == 1
             raise ValueError(
-                f"{self.name!r} needs labels [batch], a class number for each image; one-hot rows "
-                f"become so by `labels.argmax(-1)`. Received: labels of shape {labels.shape}"
+                f"{self.name!r} needs labels [batch], a class number for each image; "
+                f"{'columns' if one else 'one-hot rows'} become so by "
+                f"`{'labels[:, 0]' if one else 'labels.argmax(-1)'}`. Received: labels of shape "
+                f"{labels.shape}"
             )
 
     def _check_image_spec(self, spec):
@@ -591,7 +600,7 @@ class _EpochFollower(keras.callbacks.Callback):
         if self.validation is not None:
             self.validation.counting, self.validation.next = False, 0
         if self.epochs is not None and self.continuous:
-            self.epochs.next = 0
+            self.epochs.counting, self.epochs.next = True, 0  # also after a fit that was cut off
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.epochs is not None and not self.continuous:

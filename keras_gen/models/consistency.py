@@ -201,6 +201,8 @@ class ConsistencyModel(Diffusion):
         huber = tf.sqrt(tf.reduce_mean(error, [1, 2, 3]) + HUBER**2) - HUBER
         return {"loss": huber / tf.maximum(distance, 1e-3)}
 
+    says_means = False
+
     def checked_sampling(self, options=None):
         sampling = super().checked_sampling(options)
         sampler = diffusion.samplers.plain(sampling.sampler)

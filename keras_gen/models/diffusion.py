@@ -135,13 +135,25 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
 
     def _check_weights(self):
         """Raises where a time at which it trains has a weight without bound."""
-        up_to_the_end = diffusion.UniformTimes, diffusion.StratifiedTimes, diffusion.DiscreteTimes
-        last = self.weighting(self.noise_path, self.prediction, tf.constant(self.noise_path.t_max))
+        from_the_start = diffusion.UniformTimes, diffusion.StratifiedTimes
+        up_to_the_end = (*from_the_start, diffusion.DiscreteTimes)
+        first, last = (
+            self.weighting(self.noise_path, self.prediction, tf.constant(t))
+            for t in (0.0, self.noise_path.t_max)
+        )
+        received = (
+            f"Received: weighting={self.weighting!r}, prediction={self.prediction!r}, "
+            f"path={self.noise_path!r}, times={self.times!r}"
+        )
         if isinstance(self.times, up_to_the_end) and not np.isfinite(last):
             raise ValueError(
                 "The weight of the loss is infinite at pure noise, which says nothing of the data "
-                f"where the noise is predicted. Received: weighting={self.weighting!r}, "
-                f"prediction={self.prediction!r}, path={self.noise_path!r}, times={self.times!r}"
+                f"where the noise is predicted. {received}"
+            )
+        if isinstance(self.times, from_the_start) and np.isinf(first):
+            raise ValueError(
+                "The weight of the loss grows without bound towards the data, so that one time "
+                f"near 0 would rule a whole batch. {received}"
             )
 
     @property
@@ -401,6 +413,8 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
             raised, self._tick = self._tick.raised, None
         raise raised
 
+    says_means = True  # of the data given what is noisy; False: where the ODE ends
+
     def checked_sampling(self, options=None):
         """`Sampling` of the model's settings, but for the `options` that are not None.
 
@@ -436,6 +450,11 @@ class Diffusion(Control, Likelihoods, GenerativeModel):
                 f"guidance_scale={scale!r} with label_dropout=0"
             )
         sampler, grid = diffusion.get_sampler(chosen["sampler"]), chosen["grid"]
+        if self.says_means and diffusion.samplers.plain(sampler) is diffusion.samplers.consistency:
+            raise ValueError(
+                "The sampler 'consistency' is for models that say where the ODE ends, and this one "
+                f"says what the mean of the data is. Received: sampler={chosen['sampler']!r}"
+            )
         if grid is None:
             grid = self._own_grid(sampler)
         return Sampling(

@@ -152,6 +152,11 @@ class Control:
                 f"sampler={how['sampler']!r}"
             )
         how = {**how, "grid": how.get("grid") or "logsnr", "sampler": "heun"}
+        if (how.get("steps") or self.sampling["steps"]) == 1:
+            raise ValueError(
+                "`interpolate` needs two steps or more: one ends at no noise, from which nothing "
+                "can be told. Received: steps=1"
+            )
         labels = self.picture_rows(len(first), labels, 0)[1:]
 
         def encode(picture, *label, sampling):

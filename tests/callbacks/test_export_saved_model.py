@@ -23,6 +23,10 @@ class FakeModel(keras.Model):
     def call(self, inputs):
         return self.dense(inputs)
 
+    @property
+    def generating_weights(self):
+        return self.weights
+
     def weights_hash(self):
         return hashlib.sha256(b"".join(w.numpy().tobytes() for w in self.weights)).hexdigest()
 
@@ -184,3 +188,12 @@ class TestWithMonitor:
 def test_rejects(tmp_path, name, value):
     with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}="):
         ExportSavedModel(tmp_path, **{name: value})
+
+
+def test_weights_that_are_not_finite_are_not_served(tmp_path):
+    model = FakeModel()
+    fit(model, [ExportSavedModel(tmp_path)], 1)
+    model.dense.kernel.assign([[np.nan], [1.0]])
+    with pytest.warns(UserWarning, match="not finite"):
+        fit(model, [ExportSavedModel(tmp_path)], 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".best.json", "1"]

@@ -457,6 +457,8 @@ def test_a_network_of_another_shape_is_refused():
         (lambda m, p: m.image_to_image(p, 1.5), "strength=1.5"),
         (lambda m, p: m.image_to_image(p / 255), "dtype=float64"),
         (lambda m, p: m.interpolate(p[:2], p[:3], 4), "2 and 3 images"),
+        (lambda m, p: m.interpolate(p[:2], p[:2], 4, steps=1), "Received: steps=1"),
+        (lambda m, p: m.generate(1, sampler="consistency"), "Received: sampler='consistency'"),
         (lambda m, p: m.mix_classes(1, 2, [0.5]), "num_classes=None"),
     ],
 )
@@ -606,6 +608,16 @@ def test_evaluation_draws_anew_for_each_batch_and_alike_in_each_evaluation():
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
     assert model.evaluate(twice.batches(16, shuffle=False), verbose=0) == losses[1]
+
+
+@pytest.mark.parametrize("times", ["uniform", "stratified"])
+def test_a_weight_without_bound_towards_the_data_is_refused(times):
+    settings = {"prediction": "data", "weighting": "edm", "network": network()}
+    with pytest.raises(ValueError, match=r"without bound towards the data.*Received: .*EDMWeight"):
+        kg.models.Diffusion(SHAPE, times=times, **settings)
+    kg.models.Diffusion(SHAPE, times="logit_normal", **settings)
+    for prediction in ("velocity", "noise"):
+        kg.models.Diffusion(SHAPE, prediction=prediction, times=times, network=network())
 
 
 def test_a_network_of_other_classes_is_refused():

@@ -239,6 +239,26 @@ def test_arrays_are_shuffled_by_seed_and_epoch():
         float_batches(images, labels[:9], 4)
 
 
+def test_a_split_for_validation_leaves_the_order_of_the_rest_as_it_is():
+    """Shuffled by the model's seed and the epoch, as arrays are that are given for it whole."""
+    pixels, _ = digits().take(64)
+    x = kg.images.from_uint8(pixels).numpy()
+    histories = []
+    for given in ({"x": x, "validation_split": 0.25}, {"x": x[:48], "validation_data": x[48:]}):
+        model = eager(mlp_gan((8, 8, 1), None))
+        histories.append(model.fit(**given, batch_size=16, epochs=2, verbose=0).history)
+    assert histories[0] == histories[1] and "val_loss" in histories[0]
+
+
+def test_a_column_of_labels_is_told_from_one_hot_rows():
+    model = eager(mlp_gan((8, 8, 1), 10))
+    x = np.zeros((16, 8, 8, 1), np.float32)
+    with pytest.raises(ValueError, match=r"labels\[:, 0\].*Received: labels of shape \(16, 1\)"):
+        model.fit(x, np.zeros((16, 1), np.int32))
+    with pytest.raises(ValueError, match=r"labels.argmax\(-1\)"):
+        model.fit(x, np.zeros((16, 10), np.int32))
+
+
 def test_validation_data_are_evaluated():
     model = eager(mlp_gan(SHAPE, None))
     batches = digits(labelled=False, count=32).batches(16)

@@ -374,6 +374,9 @@ def test_active_units_come_to_the_history(pictures):
     assert history["active_units"][-1] == model.active_units(*pictures).sum()
     gan = kg.models.GAN(SHAPE, recipe="gan")
     gan.compile()
+    callbacks = [kg.callbacks.ActiveUnits(pictures[0][:, 1:], pictures[1])]
+    with pytest.raises(ValueError, match="Pictures must be"):
+        model.fit(digits().batches(8), callbacks=callbacks, verbose=0)
     with pytest.raises(ValueError, match="ActiveUnits needs a model"):
         gan.fit(digits().batches(8), callbacks=[callback], verbose=0)
 
