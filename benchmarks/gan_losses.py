@@ -65,8 +65,10 @@ def wgan_adam():  # of Gulrajani et al. 2017
     return keras.optimizers.Adam(1e-4, 0.0, 0.9)
 
 
-def wgan_rmsprop():  # of Arjovsky et al. 2017
-    return keras.optimizers.RMSprop(5e-5)
+def wgan_rmsprop():
+    """Of Arjovsky et al. 2017. Clipped weights make logits of some 1e-8, beside whose gradients
+    Keras's epsilon, which stands within the root, would be all that counts."""
+    return keras.optimizers.RMSprop(5e-5, epsilon=1e-30)
 
 
 CLIPPED = {"weight_clip": 0.01, "discriminator_steps": 5}

@@ -73,7 +73,8 @@ class GAN(Decoding, AdversarialModel):
             `keras_gen.data.augmentation.Augmentation`; penalties are on images as they are. None:
             nothing.
         weight_clip: bound of the discriminator's weights after each of its updates (Arjovsky et al.
-            2017, 0.01). None: there is none.
+            2017, 0.01). Logits get tiny: give `compile` an RMSprop whose epsilon does not count
+            beside the squares of their gradients (1e-30). None: there is none.
         history: int, earlier fakes kept, half of which the discriminator sees in place of new ones
             (Shrivastava et al. 2017). 0: none.
         seed, ema: as in `GenerativeModel`.
