@@ -13,6 +13,7 @@ from keras_gen.data.load import load
 from keras_gen.data.source import IndexedSource, Source
 
 HIDDEN = 128  # grey, the middle of the range
+PROBED = {"memory_limit": 0}  # sizes are read and pictures are not
 
 
 def pairs(inputs, targets=None, swap=False, flip=False, jitter=0, split="train", **loading):
@@ -270,8 +271,27 @@ def _source(given, split, side_by_side=False, **loading):
     size = loading.get("image_size")
     if side_by_side and size is not None:
         height, width = (size, size) if np.ndim(size) == 0 else size
+        _check_halves(given, split, height, width, loading)
         loading = {**loading, "image_size": (height, 2 * width)}
     return load(given, split, label=False, **loading)
+
+
+def _check_halves(given, split, height, width, loading):
+    """Raises where the crop to (height, 2 width) would cut the outer sides of two images.
+
+    The left of the one and the right of the other would be gone, and they no longer fit.
+    """
+    try:
+        native = load(given, split, label=False, **{**loading, "image_size": None, **PROBED})
+    except ValueError:  # sizes that differ have no common aspect; what else is wrong, comes again
+        return
+    rows, columns = native.image_shape[:2]
+    if round(rows * 2 * width / height) < columns:
+        raise ValueError(
+            "Two images side by side are cropped alike where the aspect of `image_size` is that of "
+            f"one of them or wider. Received: image_size={(height, width)} of images "
+            f"{(rows, columns // 2)}"
+        )
 
 
 def _indexed(source):

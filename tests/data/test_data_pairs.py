@@ -69,7 +69,9 @@ def test_folders_are_matched_by_name(tmp_path, save):
         np.testing.assert_array_equal(second, 10 * first)
         assert source.in_memory == (limit > 0)
     assert kg.data.pairs(tmp_path / "both", image_size=4).image_shape == (4, 4, 1)
-    assert kg.data.pairs(tmp_path / "both", image_size=(8, 4)).image_shape == (8, 4, 1)
+    assert kg.data.pairs(tmp_path / "both", image_size=(4, 8)).image_shape == (4, 8, 1)
+    with pytest.raises(ValueError, match=r"cropped alike.*Received: .*\(8, 4\) of images \(8, 8\)"):
+        kg.data.pairs(tmp_path / "both", image_size=(8, 4))
     with pytest.raises(ValueError, match="on_error='skip'"):
         kg.data.pairs(*folders, on_error="skip")
     save(tmp_path / "maps" / "4.bmp", np.full((4, 6), 1, np.uint8))
