@@ -104,7 +104,7 @@ def test_labels_are_left_out_of_the_given_share():
     assert not (model.compute_loss(x, labels, training=False)["loss"].numpy() > 1).any()
 
 
-@pytest.mark.parametrize("sampler", d.SAMPLERS)
+@pytest.mark.parametrize("sampler", sorted(set(d.SAMPLERS) - {"consistency"}))
 def test_every_sampler_generates_and_rows_stand_alone(plain, sampler):
     images = plain.generate(18, sampler=sampler, seed=3)
     assert images.shape == (18, *SHAPE) and images.std() > 0
