@@ -231,7 +231,8 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
             many steps the training will take.
         more_callbacks: function (source) -> list of callbacks of this family alone, or None.
         load: function (args) -> source.
-        draw: function (source) -> `draw` of `SampleGrid`, or None.
+        draw: function (source) -> `draw` of `SampleGrid`. None: `enlarging` of a model that does,
+            else what the model generates.
 
     Returns:
         bool, whether this process wrote it: of several workers, one does.
@@ -248,6 +249,8 @@ def train(args, build, more_callbacks=None, load=load, draw=None):
         num_classes = None if args.unconditional else source.num_classes
         model = build(args, source, num_classes, epochs * (part or len(batches)))
 
+    if draw is None and getattr(model, "upscale", None):
+        draw = enlarging
     grid = {"every": args.sample_every, "gif": args.gif, "draw": draw and draw(source)}
     callbacks = [
         kg.callbacks.SampleGrid(args.run_dir, **grid),

@@ -28,12 +28,8 @@ def arguments():
     return args
 
 
-def trained_model(args):
-    return keras.saving.load_model(args.model, compile=False)
-
-
 def build(args, source, num_classes, steps):
-    trained = trained_model(args)
+    trained = keras.saving.load_model(args.model, compile=False)
     own = {"seed": args.seed, "ema": args.ema}
     if args.steps:
         own["steps"] = args.steps
@@ -49,5 +45,4 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    args = arguments()
-    common.train(args, build, draw=common.enlarging if trained_model(args).upscale else None)
+    common.train(arguments(), build)

@@ -108,5 +108,4 @@ def build(args, source, num_classes, steps):
 
 
 if __name__ == "__main__":
-    args = arguments()
-    common.train(args, build, draw=common.enlarging if args.upscale else None)
+    common.train(arguments(), build)

@@ -13,7 +13,6 @@ from keras_gen.data.load import load
 from keras_gen.data.source import IndexedSource, Source
 
 HIDDEN = 128  # grey, the middle of the range
-PROBED = {"memory_limit": 0}  # sizes are read and pictures are not
 
 
 def pairs(inputs, targets=None, swap=False, flip=False, jitter=0, split="train", **loading):
@@ -281,8 +280,9 @@ def _check_halves(given, split, height, width, loading):
 
     The left of the one and the right of the other would be gone, and they no longer fit.
     """
+    probed = {**loading, "image_size": None, "memory_limit": 0}  # pictures are not read
     try:
-        native = load(given, split, label=False, **{**loading, "image_size": None, **PROBED})
+        native = load(given, split, label=False, **probed)
     except ValueError:  # sizes that differ have no common aspect; what else is wrong, comes again
         return
     rows, columns = native.image_shape[:2]
