@@ -10,6 +10,7 @@ would be zeros: an image can then be fed row by row, or a row pixel by pixel, to
 """
 
 import contextlib
+import functools
 import threading
 
 import keras
@@ -54,6 +55,27 @@ def empty_memory(network, rows, columns):
     """
     causal = [layer for layer in network.layers if hasattr(layer, "empty_memory")]
     return {layer.name: layer.empty_memory(rows, columns) for layer in causal}
+
+
+def _convolution(dilation, dtype):
+    """TensorFlow's function: `tf.nn.convolution` rearranges what is dilated, which takes time."""
+    return tf.nn.conv2d if dilation == 1 or _dilated_trains(dtype) else tf.nn.convolution
+
+
+@functools.cache
+def _dilated_trains(dtype):
+    """Whether dilated `tf.nn.conv2d` has a gradient here; on CPU only oneDNN has it, not of all
+    dtypes."""
+    how = {"strides": [1] * 4, "padding": "VALID", "dilations": [1, 2, 2, 1]}
+    try:
+        with tf.init_scope():
+            image, upstream = tf.ones([1, 3, 3, 1], dtype), tf.ones([1, 1, 1, 1], dtype)
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=image, filter_sizes=[2, 2, 1, 1], out_backprop=upstream, **how
+            )
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return False
+    return True
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -133,8 +155,8 @@ class CausalConv(keras.layers.Layer):
         if memory is not None and self.direction == "right" and inputs.shape[2] == 1:
             return self._one_pixel(seen, kernel) + bias
         window = tf.pad(seen, before) if any(map(any, before)) else seen
-        # `conv2d` itself has no gradient where a CPU kernel without oneDNN meets dilated places
-        made = tf.nn.convolution(window, kernel, 1, "VALID", dilations=self.dilation)
+        convolution = _convolution(self.dilation, kernel.dtype)
+        made = convolution(window, kernel, 1, "VALID", dilations=self.dilation)
         return tf.nn.bias_add(made, bias)
 
     def _one_pixel(self, seen, kernel):

@@ -1,13 +1,13 @@
 """PixelCNN: each pixel from those above it and left of it, in two stacks without a blind spot.
 
-Activations are float32 under every policy: on CPUs half precision takes longer.
+ELUs are float32 under every policy: on CPUs half precision takes longer.
 """
 
 import keras
 from keras import layers, ops
 
 from keras_gen import losses
-from keras_gen.layers import CausalConv, Dropout, HalfResolution, Shift
+from keras_gen.layers import CausalConv, Dropout, Gate, HalfResolution, Pointwise, Shift
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
 from keras_gen.strategies import positive
@@ -168,7 +168,7 @@ class _Builder:
 
     def head(self, levels, likelihood, hidden):
         """A hidden layer; one for each channel where channels must be seen by those after them."""
-        features = keras.Input((None, None, self.width), name="features")
+        features = self._features(self.width, "features")
         x = _elu(features, "features_activation")
         if not likelihood.sees_channels or self.channels == 1:
             parameters = likelihood.parameters(levels, self.channels)
@@ -185,6 +185,11 @@ class _Builder:
             outputs.append(self._out(y, parameters, f"parameters_{channel}"))
         x = layers.Concatenate(name="parameters", dtype="float32")(outputs)
         return keras.Model([features, pixel], x, name="head")
+
+    def _features(self, channels, name):
+        """An input for what another part made, of the dtype that it comes in."""
+        dtype = keras.config.dtype_policy().compute_dtype
+        return keras.Input((None, None, channels), dtype=dtype, name=name)
 
     def _causal(self, x, filters, direction, name, **kernel):
         initializer = self.initial.glorot()
@@ -205,7 +210,7 @@ class _Builder:
 
     def _dense(self, x, filters, name, initializer=None, **kwargs):
         initializer = initializer or self.initial.glorot()
-        return layers.Dense(filters, kernel_initializer=initializer, name=name, **kwargs)(x)
+        return Pointwise(filters, kernel_initializer=initializer, name=name, **kwargs)(x)
 
     def _out(self, x, parameters, name):
         x = _elu(x, f"{name}_activation")
@@ -245,18 +250,14 @@ class _Gated(_Builder):
 
     def horizontal(self, dilations, first_kernel):
         left = keras.Input((None, None, self.channels + 1), name="left")
-        contexts = [
-            keras.Input((None, None, 2 * self.width), name=f"context_{i}")
-            for i in range(len(dilations))
-        ]
+        contexts = [self._features(2 * self.width, f"context_{i}") for i in range(len(dilations))]
         h = self._causal(self._read(left), self.width, "right", "first", size=first_kernel // 2)
         for i, (dilation, context) in enumerate(zip(dilations, contexts)):
             kernel = {"size": self.kernel // 2 + 1, "dilation": dilation}
             b = self._causal(h, 2 * self.width, "right", f"horizontal_{i}", **kernel)
             b = layers.Add(name=f"horizontal_{i}_context")([b, context])
-            residual = self._dense(
-                self._gated(b, f"horizontal_{i}"), self.width, f"horizontal_{i}_residual"
-            )
+            gated = self._gated(b, f"horizontal_{i}")
+            residual = self._dense(gated, self.width, f"horizontal_{i}_residual")
             h = layers.Add(name=f"horizontal_{i}_out")([h, residual])
         return keras.Model([left, *contexts], h, name="horizontal")
 
@@ -273,10 +274,7 @@ class _Gated(_Builder):
         return self._dense(code, self.embedding, "embedding", use_bias=False)
 
     def _gated(self, x, name):
-        value, gate = ops.split(x, 2, axis=-1)
-        value = layers.Activation("tanh", dtype="float32", name=f"{name}_value")(value)
-        gate = layers.Activation("sigmoid", dtype="float32", name=f"{name}_gate")(gate)
-        x = layers.Multiply(name=f"{name}_gated")([value, gate])
+        x = Gate(name=f"{name}_gated")(x)
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
@@ -311,7 +309,7 @@ class _PlusPlus(_Builder):
             v = block(v, f"vertical_{level}_{i}")
             skips.append(v)
         if level + 1 < self.resolutions:
-            squares = keras.Input((None, None, 4 * self.width), name="squares")
+            squares = self._features(4 * self.width, "squares")
             codes = [] if code is None else [keras.Input((self.num_classes,), name="code")]
             low = self._dense(squares, self.width, f"vertical_{level}_halved")
             low, told = self._down(low, codes[0] if codes else None, level + 1)
@@ -335,8 +333,7 @@ class _PlusPlus(_Builder):
     def _contexts(self, level):
         """Inputs for what the vertical stream says from a level on."""
         count = self.blocks * (2 * (self.resolutions - level) - 1)
-        sides = (None, None, self.width)
-        return [keras.Input(sides, name=f"context_{level}_{i}") for i in range(count)]
+        return [self._features(self.width, f"context_{level}_{i}") for i in range(count)]
 
     def _right(self, h, contexts, level):
         """The horizontal stream from a level on; takes its contexts off the list."""
@@ -345,7 +342,7 @@ class _PlusPlus(_Builder):
             h = self._block(h, "right", f"horizontal_{level}_{i}", context=contexts.pop(0))
             skips.append(h)
         if level + 1 < self.resolutions:
-            pairs = keras.Input((None, None, 2 * self.width), name="pairs")
+            pairs = self._features(2 * self.width, "pairs")
             taken = self._contexts(level + 1)
             low = self._dense(pairs, self.width, f"horizontal_{level}_halved")
             low = self._right(low, list(taken), level + 1)
@@ -371,9 +368,7 @@ class _PlusPlus(_Builder):
         if self.dropout:
             y = Dropout(self.dropout, name=f"{name}_dropout")(y)
         y = self._causal(y, 2 * self.width, direction, f"{name}_2", **kernel)
-        value, gate = ops.split(self._with_label(y, code, name), 2, axis=-1)
-        gate = layers.Activation("sigmoid", dtype="float32", name=f"{name}_gate")(gate)
-        y = layers.Multiply(name=f"{name}_gated")([value, gate])
+        y = Gate("linear", name=f"{name}_gated")(self._with_label(y, code, name))
         return layers.Add(name=f"{name}_out")([x, y])
 
 

@@ -1,5 +1,9 @@
 """Causal convolutions: what they see, whole and piece by piece."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +50,38 @@ def test_dilation_spreads_what_is_seen():
     layer = CausalConv(4, "down", size=2, across=3, dilation=2)
     expected = [(row, column) for row in (2, 4) for column in (1, 3, 5)]
     np.testing.assert_array_equal(seen_by(layer, 4, 3), at(*expected))
+
+
+DILATED = """
+import tensorflow as tf
+from keras_gen.layers import causal_conv
+
+layer = causal_conv.CausalConv(4, "down", size=2, across=3, dilation=2)
+x = tf.random.stateless_normal([2, 6, 5, 3], [0, 1])
+
+def gradients():
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(tf.sin(layer(x)))
+    return tape.gradient(total, [x, layer.kernel.value])
+
+assert causal_conv._dilated_trains(tf.float32)  # by oneDNN
+found = gradients()
+causal_conv._dilated_trains = lambda dtype: False
+for a, b in zip(found, gradients()):
+    tf.debugging.assert_near(a, b, atol=1e-5)
+print("the same")
+"""
+
+
+def test_both_ways_to_dilate_have_the_same_gradients():
+    made = subprocess.run(
+        [sys.executable, "-c", DILATED],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert made.stdout == "the same\n", made.stderr
 
 
 def test_shift_moves_by_one_pixel():
