@@ -42,10 +42,11 @@ class HalfResolution(keras.layers.Layer):
         if memory is not None:
             made = self._remembered(memory, x, others, training)
         else:
-            others = [other[:, :, ::2] if other.shape.rank == 4 else other for other in others]
-            height, width = _sides(x)
+            others = [_even_columns(other) if other.shape.rank == 4 else other for other in others]
             made = self._made(self._without_last(x), others, training)
-            made = [part[:, :height, :width] for part in made]
+            if None in x.shape[1:3] or made[0].shape[1:3] != x.shape[1:3]:
+                height, width = _sides(x)
+                made = [part[:, :height, :width] for part in made]
         return made if len(made) > 1 else made[0]
 
     def _without_last(self, x):
@@ -53,8 +54,9 @@ class HalfResolution(keras.layers.Layer):
         length = _sides(x)[self.axis - 1]
         padding = [[0, 0] for _ in range(4)]
         padding[self.axis] = [1, 0]
-        moved, even = tf.pad(x, padding), 2 * ((length + 1) // 2)
-        return moved[:, :even] if self.direction == "down" else moved[:, :, :even]
+        size = [-1] * 4
+        size[self.axis] = 2 * ((length + 1) // 2)
+        return tf.slice(tf.pad(x, padding), [0] * 4, size)  # `[]`'s gradient takes far longer
 
     def _made(self, x, others, training):
         """What the network makes of whole pairs, at the resolution of x."""
@@ -92,7 +94,7 @@ class HalfResolution(keras.layers.Layer):
 
     def _folded(self, x):
         """Neighbours as channels: [batch, height / rows, width / 2, rows * 2 * channels]."""
-        x = tf.pad(x, [[0, 0], [0, 0], [0, _sides(x)[1] % 2], [0, 0]])
+        x = _paired(x)
         (height, width), channels = _sides(x), x.shape[-1]
         x = tf.reshape(x, [-1, height // self.rows, self.rows, width // 2, 2, channels])
         x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
@@ -139,6 +141,19 @@ class HalfResolution(keras.layers.Layer):
     def from_config(cls, config):
         network = keras.saving.deserialize_keras_object(config["network"])
         return cls(**{**config, "network": network})
+
+
+def _paired(x):
+    """x with a column of zeros if their number is odd."""
+    odd = _sides(x)[1] % 2
+    return x if isinstance(odd, int) and not odd else tf.pad(x, [[0, 0], [0, 0], [0, odd], [0, 0]])
+
+
+def _even_columns(x):
+    """x[:, :, ::2], whose own gradient takes several times as long."""
+    x = _paired(x)
+    height, width = _sides(x)
+    return tf.unstack(tf.reshape(x, [-1, height, width // 2, 2, x.shape[-1]]), axis=3)[0]
 
 
 def _sides(x):

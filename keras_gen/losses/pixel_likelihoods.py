@@ -129,26 +129,27 @@ class LogisticMixture(PixelLikelihood):
         return tf.cast(level, tf.int32)
 
     def _parts(self, parameters, channels):
-        """Weights [..., k], means and log-scales [..., channels, k], coefficients [..., pairs,
-        k]."""
-        shape = tf.concat([tf.shape(parameters)[:-1], [-1, self.components]], 0)
-        numbers = tf.reshape(parameters, shape)
+        """Weights [..., k], and lists of [..., k]: means and log-scales of the channels,
+        coefficients of the pairs."""
         pairs = channels * (channels - 1) // 2
-        weights, means, log_scales, coefficients = tf.split(
-            numbers, [1, channels, channels, pairs], axis=-2
-        )
+        numbers = [1 + 2 * channels + pairs, self.components]
+        numbers = tf.reshape(parameters, tf.concat([tf.shape(parameters)[:-1], numbers], 0))
+        weights, *rest = tf.unstack(numbers, axis=-2)
         spread = (2 * np.arange(self.components) + 1) / self.components - 1
-        means += spread.astype(np.float32)
-        log_scales = tf.maximum(log_scales - np.log(self.components), self.min_log_scale)
-        return weights[..., 0, :], means, log_scales, tf.tanh(coefficients)
+        means = [mean + spread.astype(np.float32) for mean in rest[:channels]]
+        log_scales = [
+            tf.maximum(log_scale - np.log(self.components), self.min_log_scale)
+            for log_scale in rest[channels : 2 * channels]
+        ]
+        return weights, means, log_scales, [tf.tanh(pair) for pair in rest[2 * channels :]]
 
     @staticmethod
     def _logistic(means, log_scales, coefficients, values, channel):
         """Mean and log-scale [..., k] of a channel, given the values of the channels before it."""
-        mean, first = means[..., channel, :], channel * (channel - 1) // 2
+        mean, first = means[channel], channel * (channel - 1) // 2
         for before in range(channel):
-            mean += coefficients[..., first + before, :] * values[..., before, None]
-        return mean, log_scales[..., channel, :]
+            mean += coefficients[first + before] * values[..., before, None]
+        return mean, log_scales[channel]
 
 
 def _index_of(uniform, logits):
