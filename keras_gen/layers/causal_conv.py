@@ -57,9 +57,30 @@ def empty_memory(network, rows, columns):
     return {layer.name: layer.empty_memory(rows, columns) for layer in causal}
 
 
-def _convolution(dilation, dtype):
-    """TensorFlow's function: `tf.nn.convolution` rearranges what is dilated, which takes time."""
-    return tf.nn.conv2d if dilation == 1 or _dilated_trains(dtype) else tf.nn.convolution
+def _convolved(x, kernel, padding, dilation):
+    """A convolution of x with zeros around it, [before, after] of each axis, which keeps its size.
+
+    Its gradient in x is a convolution itself. TensorFlow's own copies x to pad it, cuts what it
+    added off the gradient, and rearranges what is dilated.
+    """
+
+    @tf.custom_gradient
+    def convolved(x, kernel):
+        def gradient(upstream):
+            turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+            behind = [sides[::-1] for sides in padding]
+            of_x = tf.nn.conv2d(upstream, turned, 1, behind, dilations=dilation)
+            window = tf.pad(x, padding)
+            trains = dilation == 1 or _dilated_trains(x.dtype)
+            convolution = tf.nn.conv2d if trains else tf.nn.convolution
+            with tf.GradientTape() as tape:
+                tape.watch(kernel)
+                made = convolution(window, kernel, 1, "VALID", dilations=dilation)
+            return of_x, tape.gradient(made, kernel, upstream)
+
+        return tf.nn.conv2d(x, kernel, 1, padding, dilations=dilation), gradient
+
+    return convolved(x, kernel)
 
 
 @functools.cache
@@ -133,7 +154,7 @@ class CausalConv(keras.layers.Layer):
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         """Inputs [batch, height, width, channels] to [batch, height, width, filters].
 
         In a scope of `remembering` they are what follows the positions seen before: all rows from
@@ -154,9 +175,11 @@ class CausalConv(keras.layers.Layer):
         kernel, bias = (tf.cast(weight, inputs.dtype) for weight in (self.kernel, self.bias))
         if memory is not None and self.direction == "right" and inputs.shape[2] == 1:
             return self._one_pixel(seen, kernel) + bias
-        window = tf.pad(seen, before) if any(map(any, before)) else seen
-        convolution = _convolution(self.dilation, kernel.dtype)
-        made = convolution(window, kernel, 1, "VALID", dilations=self.dilation)
+        if training and memory is None:
+            made = _convolved(seen, kernel, before, self.dilation)
+        else:
+            window = tf.pad(seen, before) if any(map(any, before)) else seen
+            made = tf.nn.convolution(window, kernel, 1, "VALID", dilations=self.dilation)
         return tf.nn.bias_add(made, bias)
 
     def _one_pixel(self, seen, kernel):

@@ -52,36 +52,37 @@ def test_dilation_spreads_what_is_seen():
     np.testing.assert_array_equal(seen_by(layer, 4, 3), at(*expected))
 
 
-DILATED = """
+TRAINED = """
 import tensorflow as tf
 from keras_gen.layers import causal_conv
 
-layer = causal_conv.CausalConv(4, "down", size=2, across=3, dilation=2)
 x = tf.random.stateless_normal([2, 6, 5, 3], [0, 1])
+for direction, across, dilation in [("down", 3, 1), ("down", 3, 2), ("right", 1, 2)]:
+    layer = causal_conv.CausalConv(4, direction, size=2, across=across, dilation=dilation)
 
-def gradients():
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        total = tf.reduce_sum(tf.sin(layer(x)))
-    return tape.gradient(total, [x, layer.kernel.value])
+    def values_and_gradients(training):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            made = layer(x, training=training)
+            total = tf.reduce_sum(tf.sin(made))
+        return made, *tape.gradient(total, [x, layer.kernel.value, layer.bias.value])
 
-assert causal_conv._dilated_trains(tf.float32)  # by oneDNN
-found = gradients()
-causal_conv._dilated_trains = lambda dtype: False
-for a, b in zip(found, gradients()):
-    tf.debugging.assert_near(a, b, atol=1e-5)
-print("the same")
+    for found, expected in zip(values_and_gradients(True), values_and_gradients(False)):
+        tf.debugging.assert_near(found, expected, atol=1e-5)
+        assert tf.reduce_max(tf.abs(expected)) > 0.1
+print(causal_conv._dilated_trains(tf.float32))
 """
 
 
-def test_both_ways_to_dilate_have_the_same_gradients():
+@pytest.mark.parametrize("onednn", [False, True])
+def test_training_computes_and_derives_the_same(onednn):
     made = subprocess.run(
-        [sys.executable, "-c", DILATED],
-        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},
+        [sys.executable, "-c", TRAINED],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": str(int(onednn))},
         capture_output=True,
         text=True,
     )
-    assert made.stdout == "the same\n", made.stderr
+    assert made.stdout == f"{onednn}\n", made.stderr
 
 
 def test_shift_moves_by_one_pixel():
