@@ -34,13 +34,11 @@ class Moved(keras.layers.Layer):
         size, reach = 2 * self.reach + 1, [self.reach, self.reach]
         stay = self.inertia * tf.one_hot(self.reach, size, dtype=logits.dtype)
         for axis, own in zip((1, 2), tf.split(logits, 2, axis=-1)):
-            length = image.shape[axis]
             margins = [reach if i == axis else [0, 0] for i in range(4)]
             padded = tf.pad(image, margins, "SYMMETRIC")
-            shifts = [
-                padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
-                for i in range(size)
-            ]
+            starts = [[i if other == axis else 0 for other in range(4)] for i in range(size)]
+            # the gradient of `tf.slice` is a pad, that of an index far slower
+            shifts = [tf.slice(padded, start, tf.shape(image)) for start in starts]
             weights = tf.unstack(tf.nn.softmax(own + stay)[..., None, :], axis=-1)
             image = tf.add_n([weight * shift for weight, shift in zip(weights, shifts)])
         return image
