@@ -148,7 +148,7 @@ def evaluate(
         progress,
     )
     generator = as_generator(model, batch_size)
-    real = _Real.prepare(source, held_out, extractor, split, settings)
+    real = _Real.prepare(source, held_out, extractor, split, settings, generator)
     return _evaluate(generator, real, settings, name)
 
 
@@ -333,8 +333,11 @@ class _Real:
         self.class_names = source.class_names or [str(i) for i in range(source.num_classes or 0)]
 
     @classmethod
-    def prepare(cls, source, held_out, extractor, split, settings):
-        """Loads what is not loaded, trains the extractor where there is none."""
+    def prepare(cls, source, held_out, extractor, split, settings, generator=None):
+        """Loads what is not loaded, trains the extractor where there is none.
+
+        Before that it refuses a generator that is known to make images of another shape.
+        """
         if not isinstance(source, Source):
             split = split or "train"
             held_out = _test_split(source, split) if held_out is None else held_out
@@ -346,6 +349,8 @@ class _Real:
                 f"`held_out` must have the shape of the source's images, {source.image_shape}. "
                 f"Received: held_out={held_out!r}"
             )
+        if generator is not None and generator.image_shape is not None:
+            _check_shape(generator, tuple(generator.image_shape), source)
         started = time.perf_counter()
         extractor = _extractor(extractor, source, held_out, settings)
         real = cls(source, held_out, extractor, split, settings)
@@ -536,13 +541,17 @@ def _generated(generator, real, settings, labels):
     return _joined(parts), np.concatenate(pictures), cached
 
 
-def _compute_chunk(generator, real, seed, start, asked, keep):
-    images, labels = generator.images(start, asked, seed)
-    if images.shape[1:] != real.source.image_shape:
+def _check_shape(generator, image_shape, source):
+    if image_shape != source.image_shape:
         raise ValueError(
             f"{generator.name!r} must generate images of the source's shape, "
-            f"{real.source.image_shape}. Received: images of shape {images.shape[1:]}"
+            f"{source.image_shape}. Received: images of shape {image_shape}"
         )
+
+
+def _compute_chunk(generator, real, seed, start, asked, keep):
+    images, labels = generator.images(start, asked, seed)
+    _check_shape(generator, images.shape[1:], real.source)
     features, logits = real.extractor(images)
     arrays = {"features": features, "images": images[:keep], "asked": asked}
     if logits is not None:

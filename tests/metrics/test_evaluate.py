@@ -50,6 +50,15 @@ class Replay:
         return np.stack(images)
 
 
+def test_images_of_another_size_are_refused_before_a_classifier_is_trained(digits, monkeypatch):
+    monkeypatch.setattr(evaluation, "train_extractor", None)
+    model = Replay(digits, 0)
+    model.image_shape = (32, 32, 1)
+    message = r"of the source's shape, \(8, 8, 1\). Received: images of shape \(32, 32, 1\)"
+    with pytest.raises(ValueError, match=message):
+        kg.metrics.evaluate(model, digits, num_images=100)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return kg.data.load("digits")
