@@ -6,7 +6,9 @@ The default models for 28×28×1 images without classes, on random images; every
 of its own, ours and theirs in turn. Theirs is the best of eager and compiled, float32 and bfloat16
 autocast, both memory formats; a variant that raises, or whose loss is not finite, does not count.
 Nothing else may run: PyTorch's threads wait for one another without sleep, and beside other work a
-step takes several times as long. Writes pytorch_throughput.md, with the load at the start.
+step takes several times as long. All of PyTorch's variants run in one process, float32 first, which
+suits them: glibc then keeps large blocks of memory, where a fresh process gives them back after
+every step. Writes pytorch_throughput.md, with the load at the start.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from timing import median, table
 
 HERE = Path(__file__).resolve().parent
 SHAPE = (28, 28, 1)
+WARM_UP = 3  # steps
 OPTIONS = ("bfloat16", "channels_last", "compiled")
 VARIANTS = {
     ", ".join(name for name, on in zip(OPTIONS, flags) if on) or "eager float32": flags
@@ -42,7 +45,8 @@ def speed(step, batch_size, steps):
     Raises:
         FloatingPointError: when the last loss is not finite.
     """
-    step()
+    for _ in range(WARM_UP):
+        step()
     begin = time.perf_counter()
     for _ in range(steps):
         loss = step()
@@ -102,7 +106,9 @@ def main():
     parser.add_argument("--python", help="of the environment with torch")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=10, help="timed, after one that is not")
+    parser.add_argument(
+        "--steps", type=int, default=30, help=f"timed, after {WARM_UP} that are not"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of PyTorch"
