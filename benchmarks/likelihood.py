@@ -38,7 +38,7 @@ COMMANDS = {
     "PixelCNN, MNIST, stochastic binarization": PIXELCNN
     + "--dilations 1 2 --binarization stochastic --epochs 8",
     "PixelCNN that sees 18 rows, MNIST, stochastic binarization": PIXELCNN
-    + "--dilations 1 2 4 8 --binarization stochastic --epochs 8",
+    + "--dilations 1 2 4 8 --binarization stochastic --epochs 24",
     "PixelCNN++, MNIST, 256 levels": "pixelcnn.py " + MIXTURE + "--data mnist --epochs 3",
     "PixelCNN++, cifar10 (JPEG copy)": "pixelcnn.py " + MIXTURE + "--data cifar10 --epochs 2",
 }
