@@ -69,7 +69,7 @@ def _convolved(x, kernel, padding, dilation):
         def gradient(upstream):
             turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
             behind = [sides[::-1] for sides in padding]
-            of_x = tf.nn.conv2d(upstream, turned, 1, behind, dilations=dilation)
+            of_x = _convolved(upstream, turned, behind, dilation)
             window = tf.pad(x, padding)
             trains = dilation == 1 or _dilated_trains(x.dtype)
             convolution = tf.nn.conv2d if trains else tf.nn.convolution

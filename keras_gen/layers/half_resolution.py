@@ -56,7 +56,8 @@ class HalfResolution(keras.layers.Layer):
         padding[self.axis] = [1, 0]
         size = [-1] * 4
         size[self.axis] = 2 * ((length + 1) // 2)
-        return tf.slice(tf.pad(x, padding), [0] * 4, size)  # `[]`'s gradient takes far longer
+        moved = tf.slice(tf.pad(x, padding), [0] * 4, size)  # the gradient of `[]` is far slower
+        return tf.ensure_shape(moved, [None, None, None, x.shape[-1]])
 
     def _made(self, x, others, training):
         """What the network makes of whole pairs, at the resolution of x."""

@@ -208,7 +208,7 @@ def _compare(models, source, num_images, extractor, held_out, options, curve):
     )
     real = _Real.prepare(source, held_out, extractor, split, settings)
     reports = {}
-    for name, model in models.items():
+    for name, model in models.items():  # one at a time in memory
         generator = as_generator(model, settings.batch_size)
         reports[str(name)] = _evaluate(generator, real, settings, str(name))
     return Comparison(reports, curve)
@@ -349,8 +349,9 @@ class _Real:
                 f"`held_out` must have the shape of the source's images, {source.image_shape}. "
                 f"Received: held_out={held_out!r}"
             )
-        if generator is not None and generator.image_shape is not None:
-            _check_shape(generator, tuple(generator.image_shape), source)
+        known = generator and generator.image_shape
+        if known and None not in known:
+            _check_shape(generator, tuple(known), source)
         started = time.perf_counter()
         extractor = _extractor(extractor, source, held_out, settings)
         real = cls(source, held_out, extractor, split, settings)

@@ -79,3 +79,12 @@ def test_it_is_saved_with_its_network():
 def test_another_direction_is_refused():
     with pytest.raises(ValueError, match="Received: direction='up'"):
         HalfResolution(None, "up")
+
+
+@pytest.mark.parametrize("direction", ["down", "right"])
+def test_sides_may_be_unknown(direction):
+    layer = network(direction, (5, 7)).get_layer("half")
+    x = tf.random.stateless_normal([3, 5, 7, 2], [0, 1])
+    of_any_size = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 2])])
+    for found, expected in zip(tf.nest.flatten(of_any_size(x)), tf.nest.flatten(layer(x))):
+        np.testing.assert_array_equal(found, expected)
