@@ -212,6 +212,8 @@ def invert(
     Raises:
         ValueError: when the pictures do not fit the model, or a count is not positive.
     """
+    if not hasattr(model, "averaged_generator"):
+        raise ValueError(f"`model` must be a `GAN`. Received: {type(model).__name__}")
     checked_count("steps", steps)
     checked_count("starts", starts)
     pictures = model.checked_pictures(pictures)

@@ -134,6 +134,22 @@ def test_pixelcnn_reports_the_likelihood_of_another_split(tmp_path, run):
     assert (tmp_path / "samples" / "epoch_0001.png").exists()
 
 
+@pytest.mark.parametrize(
+    "script, arguments, message",
+    [
+        ("vae.py", ["--test-split", "test", "--samples", "0"], "argument --samples: must be a"),
+        ("pixelcnn.py", ["--test-images", "-5"], "argument --test-images: must be a positive"),
+        ("frame_predictor.py", ["--rows", "0"], "argument --rows: must be a positive integer"),
+        ("frame_predictor.py", ["--channels", "3", "--binarization", "stochastic"], "Bernoulli's"),
+    ],
+)
+def test_flags_are_checked_before_the_training(script, arguments, message, tmp_path, run, capsys):
+    with pytest.raises(SystemExit) as told:
+        run(script, *DIGITS, *arguments, "--run-dir", tmp_path / "run")
+    assert message in f"{told.value} {capsys.readouterr().err}"
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_frame_predictor_continues_test_digits(tmp_path, run):
     model = ["--width", "4", "--context", "2", "--blocks", "1"]
     data = ["--canvas", "12", "16", "--frames", "4", "--sequences", "32", "--test-sequences", "8"]

@@ -20,6 +20,13 @@ def parser(description):
     )
 
 
+def positive(text):
+    """The type of a flag that is a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text!r}")
+    return int(text)
+
+
 def add_data(to):
     data = to.add_argument_group("data")
     data.add_argument("--data", default="digits", help="digits, a TFDS name, a folder or an .npz")
@@ -46,7 +53,7 @@ def add_sequences(to, digits=2, canvas=64, frames=20):
     sequences.add_argument(
         "--subpixel", action="store_true", help="smooth motion, not of whole pixels"
     )
-    sequences.add_argument("--rows", type=int, default=8, help="sequences that are continued")
+    sequences.add_argument("--rows", type=positive, default=8, help="sequences that are continued")
     sequences.add_argument("--first-frames", type=int, default=5, help="given; the rest is drawn")
     return sequences
 
@@ -54,10 +61,14 @@ def add_sequences(to, digits=2, canvas=64, frames=20):
 def add_training(to, **defaults):
     """Flags of training, with the defaults of the recipe; returns the group for more of them."""
     training = to.add_argument_group("training")
-    training.add_argument("--batch-size", type=int)
+    training.add_argument("--batch-size", type=positive)
     training.add_argument("--epochs", type=int)
-    training.add_argument("--images", type=int, help="train on so many images; sets the epochs")
-    training.add_argument("--steps-per-epoch", type=int, help="batches an epoch; None: all data")
+    training.add_argument(
+        "--images", type=positive, help="train on so many images; sets the epochs"
+    )
+    training.add_argument(
+        "--steps-per-epoch", type=positive, help="batches an epoch; None: all data"
+    )
     training.add_argument("--learning-rate", type=float)
     training.add_argument("--ema", type=float, help="decay of the weight average")
     training.add_argument("--seed", type=int)
@@ -291,7 +302,7 @@ def add_test(to):
     """Flags of `write_likelihood`; returns the group for more of them."""
     test = to.add_argument_group("test")
     test.add_argument("--test-split", help="its likelihood is written to likelihood.json")
-    test.add_argument("--test-images", type=int, help="so many, drawn at random; None: all")
+    test.add_argument("--test-images", type=positive, help="so many, drawn at random; None: all")
     return test
 
 

@@ -16,12 +16,16 @@ def arguments():
     parser = common.parser(__doc__)
     common.add_data(parser)
     sequences = common.add_sequences(parser)
-    sequences.add_argument("--test-sequences", type=int, default=200, help="for the likelihood")
+    sequences.add_argument(
+        "--test-sequences", type=common.positive, default=200, help="for the likelihood"
+    )
 
     model = parser.add_argument_group("model")
     model.add_argument("--context", type=int, default=4, help="frames that the next depends on")
     model.add_argument(
-        "--likelihood", choices=kg.losses.LIKELIHOODS, help="None: bernoulli of grey images"
+        "--likelihood",
+        choices=kg.losses.LIKELIHOODS,
+        help="None: bernoulli of grey images, discretized_logistic of coloured ones",
     )
     model.add_argument(
         "--binarization",
@@ -39,16 +43,15 @@ def arguments():
     training = common.add_training(parser, batch_size=16, learning_rate=1e-3, epochs=10)
     common.add_schedule(training)
     common.add_output(parser, "runs/frame_predictor")
-    args = parser.parse_args()
-    if args.binarization and args.likelihood not in (None, "bernoulli"):
-        parser.error(f"--binarization is Bernoulli's. Received: --likelihood {args.likelihood}")
-    return args
+    return parser.parse_args()
 
 
 def build(args, source, num_classes, steps):
     grey = source.image_shape[-1] == 1
     name = args.likelihood or ("bernoulli" if grey else "discretized_logistic")
     likelihood = kg.losses.get_likelihood(name)
+    if args.binarization and name != "bernoulli":
+        raise SystemExit(f"--binarization is Bernoulli's. Received: the likelihood {name}")
     if name == "bernoulli":
         likelihood = kg.losses.Bernoulli(common.number(args.binarization or "stochastic"))
     network = kg.networks.convlstm.predictor(

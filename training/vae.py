@@ -27,7 +27,9 @@ def arguments():
     model.add_argument("--warm-up", type=int, default=0, help="steps until beta is reached")
 
     test = common.add_test(parser)
-    test.add_argument("--samples", type=int, default=500, help="of the importance-weighted bound")
+    test.add_argument(
+        "--samples", type=common.positive, default=500, help="of the importance-weighted bound"
+    )
 
     training = common.add_training(parser, learning_rate=1e-3)
     common.add_schedule(training)

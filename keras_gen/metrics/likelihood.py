@@ -107,7 +107,7 @@ def likelihood(model, source, num_images=None, seed=0, *, split=None, **settings
     check_integer("seed", seed, -(2**31), 2**31 - 1)
     source, split = images_for(model, source, split)
     pictures, labels = source.take(num_images or len(source), seed=seed)
-    conditional = bool(model.num_classes) and labels is not None
+    conditional = bool(getattr(model, "num_classes", None)) and labels is not None
     found = model.log_prob(pictures, labels if conditional else None, seed=seed, **settings)
     nats, bits = (np.asarray(found[k], np.float64) for k in ("log_prob", "bits_per_dimension"))
     return LikelihoodResult(

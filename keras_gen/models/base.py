@@ -11,7 +11,7 @@ from keras_gen import images, optimizers, randomness
 from keras_gen.data.arrays import check_images, float_batches
 from keras_gen.data.epochs import epochs_of, untuned
 from keras_gen.models.average import WeightAverages
-from keras_gen.strategies import checked_count, is_integer
+from keras_gen.strategies import checked_count, is_integer, is_number
 
 
 class GenerativeModel(keras.Model):
@@ -46,7 +46,7 @@ class GenerativeModel(keras.Model):
             )
         if not is_integer(seed):
             raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}")
-        if not 0 <= ema < 1:
+        if not is_number(ema) or not 0 <= ema < 1:
             raise ValueError(f"`ema` must lie in [0, 1). Received: ema={ema!r}")
         self.num_classes = None if num_classes is None else int(num_classes)
         self.seed = int(seed)
@@ -175,16 +175,17 @@ class GenerativeModel(keras.Model):
         Raises:
             ValueError: before training starts, when the data do not fit the model.
         """
+        if steps_per_epoch is not None:
+            checked_count("steps_per_epoch", steps_per_epoch)
         self._check_given(x, kwargs)
         self._check_data(x, y)
         self._check_validation(kwargs.get("validation_data"))
         share = kwargs.get("validation_split")
         if hasattr(x, "shape") and share and kwargs.get("validation_data") is None:
-            first = int(len(x) * (1 - kwargs.pop("validation_split")))
-            kwargs["validation_data"] = x[first:] if y is None else (x[first:], y[first:])
-            x, y = x[:first], None if y is None else y[:first]
+            x, y, kwargs["validation_data"] = _split(x, y, kwargs.pop("validation_split"))
         if hasattr(x, "shape"):
-            x = float_batches(x, y, batch_size or 32, self.seed, kwargs.pop("shuffle", True))
+            size = 32 if batch_size is None else checked_count("batch_size", batch_size)
+            x = float_batches(x, y, size, self.seed, kwargs.pop("shuffle", True))
             y = batch_size = None
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False  # the data set has its own order
@@ -730,6 +731,20 @@ def in_groups(function, rows, tensors, row_spec):
     )
     row_shape = tf.shape(result)[2:] if least else row_spec.shape
     return tf.reshape(result, tf.concat([[groups * rows], row_shape], 0))[:count]
+
+
+def _split(x, y, share):
+    """The first images and labels, and the others as validation data, `share` of all."""
+    first = int(len(x) * (1 - share)) if is_number(share) and 0 < share < 1 else 0
+    if not 0 < first < len(x):
+        raise ValueError(
+            "`validation_split` must be a fraction that leaves images for training and for "
+            f"validation. Received: validation_split={share!r} of {len(x)} images"
+        )
+    if y is None:
+        return x[:first], None, x[first:]
+    y = np.asarray(y)
+    return x[:first], y[:first], (x[first:], y[first:])
 
 
 def _of_any_batch_size(dataset):

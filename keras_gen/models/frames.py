@@ -106,6 +106,7 @@ class FramePredictor(RollOut, GenerativeModel):
                 f"shapes {received}"
             )
         inputs.check_classes("network", network, self.num_classes)
+        inputs.check_float32("network", network)
 
     @property
     def example_shape(self):

@@ -75,6 +75,7 @@ class Latents(Decoding):
                     f"latent_dim={self.latent_dim}. Received: {name} from {found[0]} to {found[1]}"
                 )
             networks.inputs.check_classes(name, network, self.num_classes)
+            networks.inputs.check_float32(name, network)
 
     # What a family gives
 

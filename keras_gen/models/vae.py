@@ -277,6 +277,8 @@ def _checked_pair(pair, below):
         units = (pair[0].outputs[0].shape[-1] or 0) // 2
         shapes = [[tuple(t.shape[1:]) for t in (*n.inputs, *n.outputs)] for n in pair]
         if shapes == [[(below,), (2 * units,)], [(units,), (2 * below,)]]:
+            for network in pair:
+                inputs.check_float32(f"network {network.name!r}", network)
             return units
         received = f"networks from and to {shapes}"
     else:

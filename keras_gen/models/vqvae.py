@@ -152,6 +152,7 @@ class VQVAE(GenerativeModel):
                     f"{self.latent_shape}. Received: {name} from "
                     f"{inputs_and_output[:-1]} to {inputs_and_output[-1]}"
                 )
+            inputs.check_float32(name, network)
 
     def _make_codebook(self):
         """The codes, how often each is used, and the codes by which images are generated."""
@@ -223,14 +224,24 @@ class VQVAE(GenerativeModel):
             return
         self._stage = stage
         of_prior = stage == "prior"
-        self.encoder.trainable = self.decoder.trainable = not of_prior
-        self.prior.network.trainable = of_prior
         self.averages = self.prior.averages if of_prior else self.autoencoder_averages
         self.step.assign(0)
         self.prior.step.assign(0)
         self.compiled = False
 
     # Training
+
+    @property
+    def trainable_variables(self):
+        """Those of the networks that the stage trains."""
+        if not self.trainable:
+            return []
+        trained = [self.prior.network]
+        if self.stage == "autoencoder":
+            trained = [self.encoder, self.decoder]
+        return [variable for network in trained for variable in network.trainable_variables]
+
+    trainable_weights = trainable_variables
 
     @property
     def loss_names(self):

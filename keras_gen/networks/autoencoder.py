@@ -291,8 +291,10 @@ def spatial_decoder(
 
 def _halvings_between(image_shape, latent_shape):
     """How often the sides of the image are halved to get those of the latent."""
-    ratio = image_shape[0] // latent_shape[0]
-    fits = all(side == ratio * small for side, small in zip(image_shape[:2], latent_shape[:2]))
+    ratio = image_shape[0] // max(1, latent_shape[0])
+    fits = min(latent_shape) > 0 and all(
+        side == ratio * small for side, small in zip(image_shape[:2], latent_shape[:2])
+    )
     if len(latent_shape) != 3 or not fits or ratio & (ratio - 1):
         raise ValueError(
             "Both sides of `image_shape` must be the same power of two times those of "

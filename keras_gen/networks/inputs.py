@@ -50,6 +50,16 @@ def check_classes(name, network, num_classes):
             )
 
 
+def check_float32(name, network):
+    """Raises a ValueError where a network puts out another dtype: losses are float32."""
+    dtype = network.outputs[0].dtype
+    if dtype != "float32":
+        raise ValueError(
+            f"The {name} must put out float32 under every policy: give its last layer "
+            f'dtype="float32". Received: a {name} that puts out {dtype}'
+        )
+
+
 def call(network, inputs, label=None, training=False):
     """Calls a network that takes `inputs`, or [inputs, label] where there are classes."""
     return network(inputs if label is None else [inputs, label], training=training)

@@ -10,7 +10,7 @@ from keras_gen import losses
 from keras_gen.layers import CausalConv, Dropout, Gate, HalfResolution, Pointwise, Shift
 from keras_gen.networks import inputs
 from keras_gen.networks.seeding import Initializers
-from keras_gen.strategies import positive
+from keras_gen.strategies import checked_count, positive
 
 
 def gated(
@@ -72,8 +72,12 @@ def gated(
     """
     _check_kernels(first_kernel, kernel)
     positive(width=width, blocks=blocks)
-    if not dilations:
-        raise ValueError(f"`dilations` must be one or more. Received: dilations={dilations!r}")
+    if not isinstance(dilations, (list, tuple)) or not dilations:
+        raise ValueError(
+            f"`dilations` must be a list of integers. Received: dilations={dilations!r}"
+        )
+    for dilation in dilations:
+        checked_count("dilations", dilation)
     if embedding and image_shape[2] != 1:
         raise ValueError(
             "Indices are images of one channel. Received: "

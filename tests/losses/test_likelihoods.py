@@ -121,6 +121,11 @@ def test_dequantized_images_stay_within_their_levels():
     np.testing.assert_array_equal(losses.Gaussian(dequantize=False).observed(images, KEY), images)
 
 
+def test_the_density_of_whole_levels_says_nothing_of_bits():
+    assert np.isnan(losses.Gaussian(dequantize=False).bits_per_dimension(-12.0, 12))
+    assert np.isfinite(losses.Gaussian().bits_per_dimension(-12.0, 12))
+
+
 @pytest.mark.parametrize("likelihood", EVERY, ids=lambda x: f"{x.__class__.__name__}{x.parameters}")
 def test_samples_have_the_mean_that_is_said(likelihood):
     parameters = tf.tile(

@@ -199,3 +199,11 @@ def test_a_generator_of_a_gan_can_be_the_decoder():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         kg.models.Autoencoder(SHAPE, **{"latent_dim": 8, **arguments})
+
+
+def test_a_network_of_half_precision_is_told_to_put_out_float32():
+    latent = keras.Input((8,))
+    units = keras.layers.Dense(64, dtype="mixed_bfloat16")(latent)
+    decoder = keras.Model(latent, keras.layers.Reshape(SHAPE, dtype="bfloat16")(units))
+    with pytest.raises(ValueError, match=r"decoder must put out float32.*that puts out bfloat16"):
+        kg.models.Autoencoder(SHAPE, latent_dim=8, decoder=decoder)

@@ -250,6 +250,30 @@ def test_a_split_for_validation_leaves_the_order_of_the_rest_as_it_is():
     assert histories[0] == histories[1] and "val_loss" in histories[0]
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"validation_split": 0.99}, "leaves images for .*validation_split=0.99 of 16 images"),
+        ({"validation_split": 1.5}, "validation_split=1.5"),
+        ({"validation_split": -0.5}, "validation_split=-0.5"),
+        ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: batch_size=0"),
+        ({"steps_per_epoch": 0}, "`steps_per_epoch` must be a positive integer"),
+    ],
+)
+def test_numbers_that_leave_nothing_to_train_on_are_named(given, message):
+    model = eager(mlp_gan((8, 8, 1), None))
+    with pytest.raises(ValueError, match=message):
+        model.fit(np.zeros((16, 8, 8, 1), np.float32), verbose=0, **given)
+    assert int(model.step) == 0
+
+
+def test_labels_in_a_list_are_split_too():
+    model = eager(mlp_gan((8, 8, 1), 10))
+    x = np.zeros((16, 8, 8, 1), np.float32)
+    history = model.fit(x, [3] * 16, batch_size=8, validation_split=0.5, verbose=0).history
+    assert int(model.step) == 1 and "val_loss" in history
+
+
 def test_a_column_of_labels_is_told_from_one_hot_rows():
     model = eager(mlp_gan((8, 8, 1), 10))
     x = np.zeros((16, 8, 8, 1), np.float32)

@@ -430,6 +430,11 @@ def test_a_class_has_a_direction_and_latents_move_along_it():
     assert (means[:, 0] < means[:, 1]).all() and (means[:, 1] < means[:, 2]).all()
 
 
+def test_only_gans_are_inverted():
+    with pytest.raises(ValueError, match=r"`model` must be a `GAN`. Received: Autoencoder"):
+        kg.control.invert(kg.models.Autoencoder((8, 8, 1)), np.zeros((1, 8, 8, 1), np.uint8))
+
+
 def test_an_image_of_the_generator_is_inverted():
     model = mlp_gan(SHAPE, 10)
     pictures = model.generate(2, labels=[1, 2], seed=3)

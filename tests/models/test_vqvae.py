@@ -222,6 +222,20 @@ def test_a_new_stage_must_be_compiled(trained):
     assert trainable == {id(weight) for weight in model.prior.network.trainable_weights}
 
 
+def test_what_the_user_froze_stays_frozen():
+    model = linear()
+    model.decoder.trainable = False
+    for stage in ("prior", "autoencoder"):
+        model.stage = stage
+    before = model.decoder.get_weights()
+    model.compile()
+    x = tf.random.stateless_uniform([4, 4, 4, 1], [0, 1], -1, 1)
+    one_step(model, x)
+    for weight, old in zip(model.decoder.get_weights(), before):
+        np.testing.assert_array_equal(weight, old)
+    assert [w.path for w in model.trainable_variables] == [w.path for w in model.encoder.weights]
+
+
 def test_the_weights_of_both_stages_name_the_images(trained):
     model, *_ = trained
     first = model.weights_hash()
