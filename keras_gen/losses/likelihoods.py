@@ -60,7 +60,7 @@ class Likelihood(Strategy):
 
     def bits_per_dimension(self, log_prob, dimensions):
         """-log2 p of the levels, or an upper bound of it, divided by the `dimensions` (height *
-        width * channels) of an image. NaN where the likelihood says nothing of levels."""
+        width * channels) of an image; `data` says where it is neither."""
         return levels.bits_per_dimension(log_prob, dimensions, self.bin_width)
 
 
@@ -127,7 +127,7 @@ class Gaussian(Likelihood):
             the log-likelihood is -squared error / (2 deviation²) and a constant.
         least: deviations do not fall below it; half a grey level or so.
         dequantize: whether an observation is spread uniformly over its grey level, of 256. The
-            density of whole levels has no bound; bits per dimension would mean nothing and are NaN.
+            density of whole levels has no bound: then bits per dimension mean nothing.
 
     Raises:
         ValueError: when an argument is unknown or not positive.
@@ -156,12 +156,11 @@ class Gaussian(Likelihood):
 
     @property
     def data(self):
-        spread = ", dequantized: spread uniformly over its grey level" if self.dequantize else ""
-        return f"a density of images in [-1, 1]{spread}"
-
-    def bits_per_dimension(self, log_prob, dimensions):
-        bits = super().bits_per_dimension(log_prob, dimensions)
-        return bits if self.dequantize else bits * math.nan
+        if self.dequantize:
+            return (
+                "a density of images in [-1, 1], dequantized: spread uniformly over its grey level"
+            )
+        return "a density of images in [-1, 1], of whole levels: bits per dimension mean nothing"
 
     def observed(self, images, key=None):
         if key is None or not self.dequantize:
