@@ -132,8 +132,8 @@ class LogisticMixture(PixelLikelihood):
         """Weights [..., k], and lists of [..., k]: means and log-scales of the channels,
         coefficients of the pairs."""
         pairs = channels * (channels - 1) // 2
-        numbers = [1 + 2 * channels + pairs, self.components]
-        numbers = tf.reshape(parameters, tf.concat([tf.shape(parameters)[:-1], numbers], 0))
+        rows = [1 + 2 * channels + pairs, self.components]
+        numbers = tf.reshape(parameters, tf.concat([tf.shape(parameters)[:-1], rows], 0))
         weights, *rest = tf.unstack(numbers, axis=-2)
         spread = (2 * np.arange(self.components) + 1) / self.components - 1
         means = [mean + spread.astype(np.float32) for mean in rest[:channels]]

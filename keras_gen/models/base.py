@@ -182,7 +182,8 @@ class GenerativeModel(keras.Model):
         self._check_validation(kwargs.get("validation_data"))
         share = kwargs.get("validation_split")
         if hasattr(x, "shape") and share and kwargs.get("validation_data") is None:
-            x, y, kwargs["validation_data"] = _split(x, y, kwargs.pop("validation_split"))
+            x, y, kwargs["validation_data"] = _split(x, y, share)
+            del kwargs["validation_split"]
         if hasattr(x, "shape"):
             size = 32 if batch_size is None else checked_count("batch_size", batch_size)
             x = float_batches(x, y, size, self.seed, kwargs.pop("shuffle", True))
